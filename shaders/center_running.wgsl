@@ -1,4 +1,4 @@
-// What normalizes with the running statistics: mean and 1/√(var + eps).
+// Centering of every channel from the running statistics: mean and 1/√(var + eps).
 //
 // Dispatch: one workgroup per 256 channels, an invocation per channel. `normalize` runs next;
 // `mean` and `inv_std` are for applications.

@@ -1,5 +1,5 @@
-// The ranks' sums of backward and of double backward merged: what both gradients of a rank are made
-// with, and the gradient with respect to its weight.
+// Merges the ranks' sums of backward and of double backward to the coefficients of both gradients
+// of a rank, and to the gradient with respect to its weight.
 //
 // With s = inv_std, h = (x − mean)·s and sums over all ranks that the statistics were taken of:
 // A = Σg, B = Σ g·h, V = Σv, H = Σ v·h, P = Σ v·p; u and q are the cotangents of grad_weight and

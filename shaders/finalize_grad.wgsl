@@ -1,9 +1,9 @@
-// The ranks' gradient sums merged: what the gradient of a rank's input is made with, and the
+// Merges the gradient sums of the ranks to the coefficients of a rank's grad_input, and to the
 // gradients of its parameters.
 //
-// Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank; of a single
-// rank's tiles those of `combine_grad_sums`, and a channel's first lane goes on. `grad_input` runs
-// next.
+// Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank. With the
+// tiles of a single rank it has the dispatch of `combine_grad_sums`, and the first lane of a
+// channel goes on. `grad_input` runs next.
 
 #import params
 #if OF_TILES

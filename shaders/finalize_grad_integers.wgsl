@@ -1,6 +1,6 @@
-// The gradient sums of integers of all ranks merged: what the gradient of a rank's input is made
-// with, and the gradients of its parameters, with the bits that the host makes of the same sums
-// (`IntegerSums::gradient_sums`, `Normalization::grad_centering`).
+// Merges the gradient sums of integers of all ranks to the coefficients of a rank's grad_input, and
+// to the gradients of its parameters, with the bits of the host (`IntegerSums::gradient_sums`,
+// `Normalization::grad_centering`).
 //
 //     A = 2^f·Σw, B = 2^(e + f)·Σq·w + (p − mean)·A
 //     mean_dy = A/N, projection = inv_std·(inv_std·B/N)/unit
@@ -35,7 +35,7 @@ struct GradCenterBits {
 // (C), bits of f32, or a dummy
 @group(0) @binding(8) var<storage, read_write> grad_bias: array<u32>;
 
-// What a gradient becomes that was `old`.
+// The new bits of a gradient whose bits were `old`.
 fn gradient_from(old: u32, value: u32, not_finite: bool) -> u32 {
     let found = choose(value, NOT_FINITE, not_finite);
     if (params.accumulates == 0u) {

@@ -1,5 +1,6 @@
-// The sums of integers of all ranks merged: what normalizes, and the running statistics, with the
-// bits that the host makes of the same sums (`IntegerSums::moments`, `RunningStats`, `Centering`).
+// Merges the sums of integers of all ranks to the centering of every channel, and updates the
+// running statistics, with the bits of the host (`IntegerSums::moments`, `RunningStats`,
+// `Centering`).
 //
 //     S = 2²⁴·Σq + Σr, Q = 2⁴⁸·Σq² + Σ(2²⁵·q·r + r²)         256 bits, exact
 //     mean = p + 2^(e − 24)·S/N, m2 = 2^(2e − 48)·(N·Q − S²)/N    rounded once to f64

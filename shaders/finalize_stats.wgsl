@@ -1,9 +1,10 @@
-// The ranks' statistics merged: what normalizes, and the running statistics.
+// Merges the statistics of the ranks to the centering of every channel, and updates the running
+// statistics.
 //
-// Dispatch: one workgroup per 256 channels, an invocation per channel; of a single rank's tiles
-// those of `combine_stats`, and a channel's first lane goes on. `normalize` runs next;
-// `mean` and `inv_std` are for applications. Where the running statistics are vectors of theirs,
-// these take the places of both: a kernel has eight buffers where the limits are portable.
+// Dispatch: one workgroup per 256 channels, an invocation per channel. With the tiles of a single
+// rank it has the dispatch of `combine_stats`, and the first lane of a channel goes on. `normalize`
+// runs next. `mean` and `inv_std` are for applications. If the running statistics are vectors of
+// the application, they replace both: the portable limit is eight buffers.
 
 #import params
 #if OF_TILES

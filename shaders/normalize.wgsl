@@ -43,8 +43,8 @@ const AT_ONCE: u32 = 2u;
 // * A lane stays in one channel: its coefficients are in registers, and nothing is divided per
 //   element. Little is live besides, so occupancy is high and hides latency.
 // * The last tiles go first: what the sums have read last may still be in a cache.
-// * What is asked per element (is there a residual, an activation, a mask?) is an #if. What is
-//   asked per lane (is there a weight?) is a uniform: every #if doubles the pipelines.
+// * Questions per element (is there a residual, an activation, a mask?) are #if. Questions per lane
+//   (is there a weight?) are uniforms, because every #if doubles the pipelines.
 // * A lane owns whole words of the mask, and quads of 16 bits are whole words of y: no atomics.
 @compute @workgroup_size(256)
 fn main(

@@ -22,7 +22,7 @@
 // As in `partial_grad_sums`.
 const LANES_PER_WORD: u32 = 2u;
 
-// What a lane has summed.
+// The sums of a lane.
 struct DoubleSums {
     v: V,                 // Σv
     v_deviation: V,       // Σ v·(x − pivot)

@@ -1,5 +1,5 @@
-//! What both kinds of layer are: settings, devices, parameters, and the checks of a call, which end
-//! in ranks with their plans.
+//! The common part of both kinds of layer: settings, devices, parameters, and the checks of a call,
+//! which return ranks with their plans.
 
 mod backward;
 mod check;
@@ -108,7 +108,7 @@ impl Base {
         &self.devices[rank % self.devices.len()]
     }
 
-    /// What the engine needs of the layer on a rank.
+    /// The layer on a rank, for the engine.
     pub fn engine_layer(&self, rank: usize) -> engine::Layer<'_> {
         let [weight, bias] = self.parameters[rank % self.parameters.len()].both();
         let host_ranks = self.devices.iter().filter(|device| device.is_host()).count();
@@ -122,8 +122,8 @@ impl Base {
         }
     }
 
-    /// What the parameters are now, so that a backward pass with other ones than its forward's is
-    /// noticed: weight and bias of each rank.
+    /// The current parameters, weight and bias of each rank, as a later call recognizes them. So a
+    /// backward pass with other parameters than its forward pass is an error.
     pub fn seen_parameters(&self) -> Vec<Option<Seen>> {
         let mut seen = Vec::with_capacity(2 * self.parameters.len());
         for parameter in self.parameters.iter().flat_map(AffineParameters::both) {

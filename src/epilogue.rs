@@ -1,4 +1,4 @@
-//! What happens to the normalized value before it is written: a residual is added, an activation is
+//! The end of a layer, between the normalized value and y: a residual is added, an activation is
 //! applied.
 
 /// The end of the layer: y = act(v), with v = normalized, or normalized + residual.
@@ -97,7 +97,7 @@ impl Activation {
     }
 }
 
-/// What follows normalization in the same kernel: a residual, an activation, both.
+/// A residual, an activation or both, fused with normalization into one kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Epilogue {
     /// Whether a residual is added.

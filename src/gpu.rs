@@ -210,7 +210,7 @@ impl Gpu {
         &self.context.dummies[index]
     }
 
-    /// What is bound for the lengths of samples that are not padded.
+    /// The dummy buffer for the lengths of samples that are not padded.
     pub fn no_lengths(&self) -> &BufferSlice {
         &self.context.no_lengths
     }

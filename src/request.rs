@@ -1,4 +1,4 @@
-//! What a pass takes and what it gives back. The requests are the same for both layers.
+//! The requests and results of passes, the same for both layers.
 
 mod backward;
 mod double;
@@ -50,18 +50,18 @@ impl Source<'_> {
 /// Tensors of a request by the name of their argument.
 pub(crate) type Named<'t> = Vec<(&'static str, Vec<&'t Tensor>)>;
 
-/// What a forward pass returns.
+/// The result of a forward pass.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Normalized<O = Tensor> {
     /// y, with the dimensions, layout, storage type and device of x; `()` if the caller gave the
     /// targets.
     pub output: O,
-    /// What backward needs of this call.
+    /// The data of this call for backward.
     pub saved: Saved,
 }
 
-/// What a backward pass returns.
+/// The result of a backward pass.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Gradients<O = Tensor> {
@@ -79,8 +79,8 @@ pub struct Gradients<O = Tensor> {
     pub report: Option<BackwardReport>,
 }
 
-/// What double backward returns: the gradients of Σ cotangent·result over the results of a backward
-/// pass on all ranks.
+/// The result of double backward: the gradients of Σ cotangent·result over the results of a
+/// backward pass on all ranks.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DoubleGradients<O = Tensor> {

@@ -1,5 +1,5 @@
-//! What forward leaves for backward: statistics, and by what the call's tensors are recognized. No
-//! activation.
+//! The data that forward keeps for backward: statistics, and the identity of the call's tensors.
+//! Activations are not kept.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::shape::{Padding, Shape};
 use crate::stats::{ForwardReport, GlobalStatistics, Grid, Normalization, PerRank};
 use crate::tensor::{Seen, Tensor};
 
-/// What a forward call saved for the backward pass of the same layer. Clones are the same.
+/// The data that a forward call saves for the backward pass of the same layer. Clones are the same.
 ///
 /// It holds the statistics that normalized. It holds a mask of one bit per value if
 /// [`activation_mask`](crate::BatchNormConfig::activation_mask) asks for one. It holds no
@@ -26,7 +26,7 @@ pub struct Saved {
     of: Normalized,
 }
 
-/// What normalized, where it is.
+/// The statistics that normalized, on the host or on the device.
 #[derive(Clone, Debug)]
 enum Normalized {
     OnHost(Arc<OnHost>),
@@ -64,7 +64,7 @@ pub(crate) struct SavedCall {
     x: Vec<Seen>,
     /// Those that backward needs again.
     residual: Vec<Seen>,
-    /// What forward left on the devices.
+    /// The buffers that forward keeps on the devices.
     pub kept: Kept,
     /// Which positions of each rank count, where not all do.
     pub padding: Vec<Option<Arc<Padding>>>,
@@ -179,7 +179,7 @@ impl Saved {
         &self.call
     }
 
-    /// What came to the host; an error for what another kind of layer has saved.
+    /// The statistics on the host; an error if a `BatchNorm` saved them.
     pub(crate) fn on_host(&self) -> Result<&OnHost, ArgumentError> {
         match &self.of {
             Normalized::OnHost(of) => Ok(of),
@@ -189,7 +189,7 @@ impl Saved {
         }
     }
 
-    /// What stayed on the device; an error for what another kind of layer has saved.
+    /// The statistics on the device; an error if a `SyncBatchNorm` saved them.
     pub(crate) fn on_device(&self) -> Result<&Centers, ArgumentError> {
         match &self.of {
             Normalized::OnDevice(of) => Ok(&of.centers),

@@ -1,5 +1,5 @@
 // The sum of two f32, rounded once, from their bits and as bits: a compiler may assume that no f32
-// is NaN or infinite, so that what is not finite is kept as an integer. What is given is loaded or
+// is NaN or infinite, so values that are not finite stay integers. The arguments are loaded or
 // settled.
 
 #import finite

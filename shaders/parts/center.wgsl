@@ -1,6 +1,6 @@
-// What normalizes a channel, made on the device: mean = pivot + rest and 1/√(var + eps). It is
-// written as bits, because a compiler may assume that no f32 is a NaN, and a channel that is not
-// finite has three of them.
+// Centering of a channel, computed on the device: mean = pivot + rest and 1/√(var + eps). It is
+// stored as bits, because a compiler may assume that no f32 is NaN, and a channel that is not
+// finite has three NaNs.
 
 #import choose
 #import finite

@@ -1,5 +1,5 @@
-// What normalizes a channel, with the bits that the host gives it (`Centering`): mean·unit = pivot
-// + rest and 1/(unit·√(var + eps)).
+// Centering of a channel, with the bits of the host (`Centering`): mean·unit = pivot + rest and
+// 1/(unit·√(var + eps)).
 
 #import double
 #import double_terms

@@ -1,6 +1,6 @@
-// What the host sends per channel: mean = pivot + rest and inv_std = 1/√(var + eps), NaN where the
-// channel is not finite; and the unit that they count in, so that no deviation leaves the range of
-// f32: x·unit is what they belong to.
+// Centering of a channel, as the host sends it: mean = pivot + rest and inv_std = 1/√(var + eps),
+// NaN if the channel is not finite. They are those of x·unit. The unit keeps every deviation within
+// the range of f32.
 
 struct Centering {
     pivot: f32,

@@ -28,7 +28,7 @@ struct Coefficients {
     d: V,
 }
 
-// What the values of a channel have in common.
+// The coefficients of a channel.
 struct DoubleCoefficients {
     affine: Affine,
     inv_std: V,

@@ -35,7 +35,7 @@ fn double_gradient_at(address: u32, g_address: u32, step: u32, own: DoubleCoeffi
 #if ACTIVATION
     let passes = was_active(x, address, step, own.affine);
     let gated = select(scaled_by_slope(gradient), gradient, passes);
-    // What a slope of 0 multiplies is 0 whatever it is.
+    // A slope of 0 makes any value 0, NaN too.
     let is_cut = !passes & B(params.slope == 0.0);
     return choose_element(bitcast<U>(gated) | not_finite, U(0u), is_cut);
 #else

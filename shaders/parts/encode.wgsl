@@ -1,6 +1,7 @@
-// The 16 bits nearest to f32 given by their bits, ties to even, by integer arithmetic: what a
-// driver's own conversion rounds to is left open. What nearly every value needs is computed for
-// all; the rest is behind a branch, taken where a value of the element is rare. Zeros are common.
+// The 16 bits nearest to a f32 given by its bits, ties to even, by integer arithmetic, because WGSL
+// leaves the rounding of a driver's own conversion open. Steps that nearly every value needs are
+// computed for all. The others are behind a branch, taken if a value of the element is rare. Zeros
+// are common.
 
 #import element
 #import choose_element

@@ -1,10 +1,10 @@
-// What a lane sums of gradients: element by element, and the quad at the border of a padded sample.
+// The gradient sums of a lane: element by element, and the quad at the border of a padded sample.
 
 #import tile
 #import choose_element
 #import zeros
 
-// What a lane has summed.
+// The sums of a lane.
 struct GradSums {
     dy: V,                // Σg
     dy_deviation: V,      // Σ g·(x − pivot)
@@ -49,8 +49,8 @@ fn add_element(
 }
 
 #if ONE_CHANNEL_QUADS
-// Adds the quad at the border of a padded sample. What does not count is chosen away by its bits,
-// because it may be NaN.
+// Adds the quad at the border of a padded sample. Values that do not count are
+// removed by a choice between bits, because they may be NaN.
 fn add_tail(total: ptr<function, GradSums>, walk: Walk, affine: Affine) {
     let tail = tail_of(walk);
     let counted = counted_values(walk.tail);

@@ -5,7 +5,7 @@
 
 #import affine
 
-// What the values of a channel have in common.
+// The coefficients of a channel.
 struct GradCoefficients {
     affine: Affine,
     mean_dy: V,

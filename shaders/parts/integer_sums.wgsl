@@ -27,7 +27,7 @@ struct Halves {
     high: U,
 }
 
-// What a lane has summed.
+// The sums of a lane.
 struct LaneSums {
     s: Halves,
     t: Halves,

@@ -5,7 +5,7 @@
 //     u = q + 2²⁹                      30 bits without a sign
 //     u = 2¹⁵·high + low               products of digits are below 2³⁰
 //
-// Who merges ranks takes the 2²⁹ out of the sums again, and knows how many values there are.
+// The kernel that merges ranks knows the number of values, and subtracts the 2²⁹ again.
 
 #import element
 #import settled_element

@@ -18,7 +18,7 @@ fn upper_bits(v: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(v) & 0xfffff000u);
 }
 
-// What rounding has taken from a·b, which became `product`.
+// The rounding error of a·b, which became `product`.
 fn rounding_of(a: f32, b: f32, product: f32) -> f32 {
     let a_upper = upper_bits(a);
     let b_upper = upper_bits(b);

@@ -1,4 +1,4 @@
-// What a lane has found, as entries that merge over the lanes of a tile.
+// The statistics of a lane, as entries that merge over the lanes of a tile.
 //
 // The four means of a quad of one channel merge by Chan's formula, with equal counts n: about their
 // mean m, with d = mean of a value − m, Σ(x − m) = Σ(sum + n·d) and

@@ -64,7 +64,7 @@ fn long_moved_up(a: Long, bits: u32) -> Long {
     if (within == 0u) {
         return v;
     }
-    // What leaves the low half.
+    // Bits that leave the low half.
     let left = moved_down(v.low, 128u - within);
     return Long(moved_up(v.low, within), moved_up(v.high, within) | left);
 }

@@ -30,7 +30,8 @@ fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f
     );
 }
 
-// What is written of a tile: a flag instead of the count, unless tiles have counts of their own.
+// The vector that is written for a tile. It has a flag instead of the count, unless tiles have
+// counts of their own.
 fn result(entry: vec4<f32>) -> vec4<f32> {
     if (params.keeps_counts != 0u) {
         return entry;

@@ -7,7 +7,7 @@ fn merged_four(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f
     return (a + b) + (c + d);
 }
 
-// What is written of a tile.
+// The vector that is written for a tile.
 fn result(entry: vec4<f32>) -> vec4<f32> {
     return entry;
 }

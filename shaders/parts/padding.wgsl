@@ -19,7 +19,7 @@ fn length_of(sample: u32) -> u32 {
     return choose(low, high, (number & 2u) != 0u);
 }
 
-// What counts of a tile, in units.
+// The part of a tile that counts, in units.
 struct Border {
     units: u32,
     tail: u32,            // values of the unit behind them that count: 0 unless it is a quad

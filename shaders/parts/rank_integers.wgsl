@@ -13,7 +13,7 @@ struct RankWeight {
 @group(0) @binding(1) var<storage, read> locals: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> rank_weights: array<RankWeight>;   // (ranks)
 
-// What lies in the sections of a rank.
+// The sections of a rank.
 const INTEGERS: u32 = 0u;           // Σq and Σq², or Σq, Σw and Σq·w; before them both ends
 const OF_RESTS: u32 = 1u;           // Σq, Σr and Σq·r
 const OF_SQUARES_OF_RESTS: u32 = 2u;   // Σr²

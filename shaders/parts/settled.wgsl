@@ -1,11 +1,11 @@
 // Barriers for compilers that treat f32 as real numbers.
 //
 // DXC, Metal and some Vulkan drivers may reassociate, distribute and contract f32 operations and
-// assume that no f32 is NaN or infinite. What depends on the order of operations, or on the bits of
-// a result, passes through an exclusive or with an integer that is 0 and that no compiler knows:
-// nothing is moved across it. Every subtraction of two numbers that may be close to each other is a
-// `difference`, and what it subtracts is loaded or settled. tests/it/shaders/cancellation.rs keeps
-// it, and names the few that need not be.
+// assume that no f32 is NaN or infinite. Values that depend on the order of operations, or on the
+// bits of a result, pass through an exclusive or with an integer that is 0 and that no compiler
+// knows. No compiler moves operations across it. Every subtraction of two numbers that may be close
+// to each other is a `difference`, and what it subtracts is loaded or settled.
+// tests/it/shaders/cancellation.rs keeps it, and names the few that need not be.
 
 #import params
 

@@ -1,5 +1,5 @@
-// What is stored of an element, given by the bits of its f32: these, or rounded to 16 bits where
-// the output has 16.
+// The stored form of an element, from the bits of its f32: these bits, or 16 bits if the output has
+// a 16-bit type.
 
 #import element
 

@@ -1,5 +1,5 @@
-// What params.takes says that is taken of the values, the same for all invocations. The numbers are
-// those of `Taken` in `src/plan/sums.rs`.
+// Values of params.takes, the kind of the sums, which is the same for all invocations. The numbers
+// are those of `Taken` in `src/plan/sums.rs`.
 
 const RANGE: u32 = 0u;            // both ends
 const SUMS_OF_INTEGERS: u32 = 1u; // Σq and Σq², or Σq, Σw and Σq·w

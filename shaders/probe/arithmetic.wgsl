@@ -44,7 +44,7 @@ fn main(@builtin(local_invocation_index) invocation: u32) {
     answer[at + 5u] = bitcast<u32>(product.subnormal + product.subnormal);
     // Not settled: a compiler may take its NaN for impossible.
     let difference_of_infinities = value.infinity - other_value.infinity;
-    // What flags a value that is not finite in the kernels that sum.
+    // The flag of a value that is not finite in the kernels that sum.
     let nothing = value.infinity * bitcast<f32>(zero());
     answer[at + 6u] = u32(is_not_finite(difference_of_infinities) && is_not_finite(nothing));
 }

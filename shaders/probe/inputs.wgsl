@@ -1,4 +1,4 @@
-// What the probes of both passes read, under the names by which the parts of the kernels know it.
+// The inputs of the probes of both passes, under the names that the parts of the kernels use.
 
 #import centering
 

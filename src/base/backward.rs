@@ -24,7 +24,7 @@ pub(crate) struct GradientTensors {
 }
 
 impl GradientTensors {
-    /// What the caller gets.
+    /// The result of the call.
     pub fn into_output<O: Output>(
         self,
         report: Option<crate::stats::BackwardReport>,
@@ -71,7 +71,7 @@ impl Base {
         steps: Steps,
     ) -> Result<CheckedBackward, Error> {
         let CheckedInputs { x, residual, shapes } = self.check_inputs(saved, &parts.inputs)?;
-        // What was padded in forward is padded now.
+        // Samples that were padded in forward are padded here.
         let shapes = saved.padded(shapes);
         let grad_output = parts.grad_output.tensors();
         let grad_shapes = self.check_grad_output(&grad_output, &shapes, &x)?;

@@ -198,7 +198,7 @@ impl Base {
     }
 }
 
-/// What a request to a layer reads and writes, by the names of its arguments.
+/// The tensors that a request reads and writes, by the names of its arguments.
 pub(crate) struct Access<'t> {
     pub base: &'t Base,
     pub read: Named<'t>,

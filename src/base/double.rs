@@ -92,7 +92,7 @@ impl CheckedDouble {
         Ok(self)
     }
 
-    /// What the caller gets.
+    /// The result of the call.
     pub fn into_output<O: Output>(self) -> Result<DoubleGradients<O>, Error> {
         Ok(DoubleGradients {
             input: O::of_list(self.input)?,

@@ -28,7 +28,7 @@ use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, Role, SumsPlan, a
 use crate::stats::{GradientSums, Moments, Normalization};
 use sums::{Job, Taker};
 
-/// What plans need of a layer where everything is stored alike.
+/// The flags of a layer for plans, if all activations have one storage type.
 pub(super) fn flags(
     gpu: &Gpu,
     x: Activation<'_>,

@@ -131,7 +131,7 @@ pub(super) fn integers(
     })
 }
 
-/// What gradients of a rank are summed of, of which there is a g.
+/// The inputs of the gradient sums of a rank whose gradients arrive in `g`.
 fn gradient<'r, G: Element, X: Element>(
     rank: &'r BackwardRank<'_>,
     g: &'r Tensor,

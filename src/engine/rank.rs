@@ -10,7 +10,7 @@ use crate::plan::{Activation, ApplyPlan, Gradient, LayerFlags, MaskOrder, SumsPl
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// What a layer is on one device: weight and bias, (C) each, and how it ends.
+/// A layer on one device: weight and bias, (C) each, and its epilogue.
 #[derive(Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub weight: Option<&'a Tensor>,
@@ -48,7 +48,7 @@ pub(crate) struct Steps {
     pub apply: bool,
 }
 
-/// What forward leaves on the devices for backward.
+/// The buffers that forward keeps on the devices for backward.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// One for each rank, where the layer keeps them.
@@ -128,7 +128,7 @@ impl<'a> ForwardRank<'a> {
         Ok(())
     }
 
-    /// What backward needs again of ranks that have run.
+    /// The buffers of these ranks that backward needs again.
     pub fn kept(ranks: Vec<Self>) -> Kept {
         let mut kept = Kept::default();
         for Self { mask, lengths, .. } in ranks {

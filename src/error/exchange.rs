@@ -233,12 +233,12 @@ pub enum ExchangeError {
     },
 }
 
-/// What is shown of a part of a state: counters are themselves, vectors have a checksum.
+/// The word before the value of a part of a state: counters are shown, vectors by a checksum.
 fn kind(part: &str) -> &'static str {
     if part == "num_batches_tracked" { "" } else { "checksum " }
 }
 
-/// What was to be done, where ranks make different calls.
+/// The advice to ranks that make different calls.
 fn hint(what: &str) -> &'static str {
     match what {
         "layer" | "layer name" | "phase" => {

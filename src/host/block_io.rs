@@ -34,7 +34,7 @@ impl Block {
     pub const ZERO: Self = Self([0.0; BLOCK + SLACK]);
 }
 
-/// What a task computes in; nothing in it is kept from one block to the next.
+/// The scratch memory of a task. Nothing in it is kept from one block to the next.
 #[derive(Clone)]
 pub(super) struct Scratch {
     pub x: Block,

@@ -38,9 +38,9 @@ pub(super) trait LaneParams<S: Simd, const K: usize>: Copy {
     fn value(&self, i: usize) -> [f32; K];
 }
 
-/// What is done to the values of a block; `part` is called for those that lie next to each other
-/// and have [`LaneParams`] of one kind, from left to right. It may touch up to [`SLACK`] values
-/// behind them, whose turn is yet to come.
+/// The work on the values of a block. `part` is called from left to right, for neighbouring values
+/// that have [`LaneParams`] of one kind. It may write up to [`SLACK`] values behind them, because
+/// the next call computes those again.
 pub(super) trait Pass<S: Simd, const K: usize> {
     fn part(&mut self, values: Range<usize>, params: impl LaneParams<S, K>);
 }

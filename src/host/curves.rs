@@ -27,7 +27,7 @@ trait Curve: Copy {
     fn derivative(self, v: f32) -> f32;
 }
 
-/// What is done with a curve.
+/// A loop that is compiled for every curve.
 trait With {
     fn with(self, curve: impl Curve);
 }

@@ -23,7 +23,7 @@ use super::traversal::{Columns, PATCH_COLUMNS, PlaneTile, Planes, Traversal};
 use crate::dtype::Element;
 use crate::stats::GradCentering;
 
-/// What one rank of double backward reads.
+/// The inputs of one rank in double backward.
 #[derive(Clone, Copy)]
 pub(crate) struct DoubleRank<'a, X> {
     pub upstream: rank::Upstream<'a, X>,
@@ -95,7 +95,7 @@ pub(crate) fn local_double_sums<X: Element>(
     })
 }
 
-/// What is summed, and the coefficients of every channel.
+/// The values to sum, and the coefficients of every channel.
 #[derive(Clone, Copy)]
 struct Sources<'a, X> {
     g: Gradients<'a, X>,

@@ -104,7 +104,7 @@ impl Grids<'_> {
 pub(crate) enum ChannelRange<'t> {
     /// All of them, on the threads of a pool.
     All(&'t Threads),
-    /// Some, on this thread. What is listed by channel begins with the first of them.
+    /// Some, on this thread. Lists by channel begin with the first of them.
     Some(Channels<'t>),
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn local_integers<X: Element>(
     walk.grids.without_zero(sums)
 }
 
-/// What gradients are summed of: a rank of backward.
+/// The inputs of the gradient sums of a rank.
 pub(crate) struct GradientRank<'a, G, X> {
     pub g: GradOutput<'a, G>,
     pub upstream: Upstream<'a, X>,

@@ -1,4 +1,4 @@
-//! What no safe function of the standard library does: non-temporal stores, software prefetching,
+//! Operations without a safe function in the standard library: non-temporal stores, prefetching,
 //! f16 by the processor's own conversion, large pages, and borrowed work on threads of somebody
 //! else's pool.
 //!
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_processor_s_conversions_are_those_of_the_types() {
-        // What the processor at hand has; the others cannot run on it.
+        // Only those that this processor has. It cannot run the others.
         let mut all: Vec<Conversions> = vec![(widen_f16, narrow_f16)];
         if std::arch::is_x86_feature_detected!("f16c") && std::arch::is_x86_feature_detected!("avx")
         {

@@ -12,7 +12,7 @@ use crate::stats::{Centering, GradCentering};
 /// they replace is not read first. And what is read is prefetched by software.
 pub(super) const LARGE_BYTES: usize = 4 << 20;
 
-/// What a layer is on the host: parameters, (C) each, and how it ends.
+/// A layer on the host: parameters, (C) each, and its epilogue.
 #[derive(Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub weight: Option<&'a [f32]>,
@@ -98,8 +98,8 @@ impl<'a, G: Element> GradOutput<'a, G> {
     }
 }
 
-/// What backward reads beside grad_output: x, and what decides where the activation is active, a
-/// mask or the residual.
+/// The inputs of backward besides grad_output: x, and the mask or the residual, which decide where
+/// the activation is active.
 #[derive(Clone, Copy)]
 pub(crate) struct Upstream<'a, X> {
     pub x: &'a [X],

@@ -9,8 +9,8 @@
 //!
 //! The merge has its order whatever the threads do: the bits depend neither on their number nor on
 //! who sums which tile. It is cheap, because a tile of 65,536 values leaves a few numbers. No lock
-//! and no atomic is in the loop: every task has a part of memory to itself. What a tile's sums are
-//! and how two merge is the caller's: moments by Chan et al. in `statistics`, plain sums in
+//! and no atomic is in the loop: every task has a part of memory to itself. The caller defines the
+//! sums of a tile and the merge of two: moments by Chan et al. in `statistics`, plain sums in
 //! `gradient`.
 
 use std::ops::Range;
@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::threads::Threads;
 use super::traversal::{ColumnTile, Columns, PlaneTile, Planes, Traversal};
 
-/// What is reduced: one value of `T` for every channel of an activation.
+/// A reduction to one value of `T` for every channel of an activation.
 pub(super) struct Reduction<'t, T> {
     pub traversal: Traversal<'t>,
     pub channels: usize,

@@ -39,7 +39,7 @@ const TINY: f64 = 1e-33;
 /// the pivot away at least.
 const CONSTANT_FROM: f32 = 1e-12;
 
-/// What is done with a channel's sums over a tile.
+/// The judgement of a channel's sums over a tile.
 enum Verdict {
     Done(Moments),
     /// Once more about this pivot.

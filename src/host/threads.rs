@@ -1,8 +1,8 @@
 //! Which threads compute: the caller's own, and those of a pool where there is enough to do.
 //!
 //! Owns the handing out of tasks, from a queue behind a lock: work is memory-bound, so that threads
-//! share the bandwidth and the next task goes to whoever is done. What a task computes does not
-//! depend on who runs it, nor in which order.
+//! share the bandwidth and the next task goes to the next free thread. The result of a task depends
+//! neither on its thread nor on the order.
 //!
 //! The pool is somebody else's. Its threads may be in tasks that never end, or that wait for this
 //! very call: so the caller can do everything itself, waits for threads that have begun a task of

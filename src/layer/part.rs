@@ -68,7 +68,7 @@ impl<'r, R, S, H> Part<'r, R, S, H> {
     }
 }
 
-/// What is recorded of the outputs of every rank, before their coefficients are known.
+/// The recorded commands of the outputs of every rank, before their coefficients are known.
 pub(super) type Recorded = Vec<Option<Ahead>>;
 
 /// Local sums of every layer. `submit` takes the layers that want theirs. While devices work,

@@ -1,4 +1,4 @@
-//! What the calls do: checks, settings of a pass, and the pass itself.
+//! The calls: checks, settings of a pass, and the pass itself.
 
 use super::{BatchNorm, running};
 use crate::config::{AffineGradient, Mode, Statistics};
@@ -102,8 +102,8 @@ impl BatchNorm {
         checked.into_output()
     }
 
-    /// What the parameters' gradients of all ranks are divided by; `None` where each rank has its
-    /// own: calls without statistics of all ranks give every rank its own sums.
+    /// The divisor of the parameters' gradients over all ranks; `None` if each rank gets its own
+    /// sums, as after calls without statistics of all ranks.
     fn divisor(&self, saved: &Saved, ranks: usize) -> Option<f32> {
         match self.config().affine_gradient {
             _ if saved.call().statistics != Statistics::Group => None,

@@ -1,4 +1,4 @@
-//! What a backward pass takes.
+//! The request of a backward pass.
 
 use std::marker::PhantomData;
 
@@ -7,7 +7,7 @@ use crate::tensor::{List, ListMut, Output, Ranks, RanksMut, Target, Tensor};
 #[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
 
-/// What a backward pass reads and where the gradients go.
+/// The tensors that a backward pass reads, and the targets of the gradients.
 ///
 /// Without a target the call computes all gradients, allocates them and returns them. With at least
 /// one target it computes only what has a target. A target may be an `Option`, because an autograd
@@ -30,7 +30,7 @@ pub(crate) struct BackwardParts<'a> {
 }
 
 impl BackwardParts<'_> {
-    /// What is only read.
+    /// The tensors that are only read.
     pub fn read(&self) -> Named<'_> {
         let Inputs { x, residual, .. } = &self.inputs;
         let residual = residual.iter().flat_map(|list| list.iter()).collect();
@@ -42,7 +42,7 @@ impl BackwardParts<'_> {
         read.into_iter().chain(grad_output).collect()
     }
 
-    /// What is written of the caller's tensors.
+    /// The caller's tensors that are written.
     pub fn written(&self) -> Named<'_> {
         let in_place = match &self.grad_output {
             Source::InPlace(list) => Some(list),

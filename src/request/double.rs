@@ -1,4 +1,4 @@
-//! What double backward takes.
+//! The request of double backward.
 
 use std::marker::PhantomData;
 
@@ -7,7 +7,8 @@ use crate::tensor::{List, Output, Ranks, Tensor};
 #[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
 
-/// What double backward reads: the inputs of a backward pass, and cotangents of its results.
+/// The tensors that double backward reads: the inputs of a backward pass, and cotangents of its
+/// results.
 ///
 /// A cotangent is the gradient of a scalar with respect to a result of backward. One that is not
 /// given is 0. Results are allocated and returned.

@@ -1,4 +1,4 @@
-//! What a forward pass takes.
+//! The request of a forward pass.
 
 use std::marker::PhantomData;
 
@@ -7,7 +7,7 @@ use crate::tensor::{Allocated, List, ListMut, Output, Ranks, RanksMut, Tensor};
 #[cfg(feature = "gpu")]
 use crate::workspace::Workspace;
 
-/// What a forward pass reads and where it writes.
+/// The tensors that a forward pass reads, and the targets that it writes.
 ///
 /// A request is made of one tensor, which is one rank, or of a list with one tensor per rank: `&x`,
 /// `&[x, …]`, `&vec`, `[&x, …]`. If nothing else has to be said, these are requests themselves:
@@ -196,7 +196,7 @@ impl ForwardParts<'_> {
         self.x.tensors().iter().map(|x| x.size_bytes()).sum()
     }
 
-    /// What is only read.
+    /// The tensors that are only read.
     pub fn read(&self) -> Named<'_> {
         let x = match &self.x {
             Source::Read(list) => Some(("x", list.iter().collect())),
@@ -206,7 +206,7 @@ impl ForwardParts<'_> {
         x.into_iter().chain(residual).collect()
     }
 
-    /// What is written of the caller's tensors.
+    /// The caller's tensors that are written.
     pub fn written(&self) -> Named<'_> {
         let in_place = match &self.x {
             Source::InPlace(list) => Some(("x", list)),

@@ -1,4 +1,4 @@
-//! What backward and double backward read again of a forward call.
+//! The inputs of a forward call that backward and double backward read again.
 
 use super::Encode;
 use crate::tensor::{List, Tensor};

@@ -105,8 +105,8 @@ pub struct ParameterCotangents {
     pub sum_ug_xmu: f64,
 }
 
-/// What a device needs for both gradients of double backward of one channel. h counts in
-/// deviations; a gradient that is not finite has a NaN `k1` or `q`, and the rest is 0.
+/// The coefficients of one channel for both gradients of double backward. h counts in deviations; a
+/// gradient that is not finite has a NaN `k1` or `q`, and the rest is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct DoubleCentering {
@@ -150,7 +150,7 @@ impl DoubleCentering {
         Self { pivot, rest, inv_std, unit, ..Self::default() }
     }
 
-    /// What normalizes.
+    /// The centering of the channel, as in forward.
     pub fn center(&self) -> Centering {
         Centering { pivot: self.pivot, rest: self.rest, inv_std: self.inv_std, unit: self.unit }
     }
@@ -178,8 +178,8 @@ impl DoubleCentering {
 }
 
 impl Normalization {
-    /// What double backward sends to the devices, from the sums over all values that the
-    /// statistics were taken of.
+    /// The coefficients that double backward sends to the devices, from the sums over all values of
+    /// the statistics.
     pub fn double_centering(
         &self,
         sums: &[DoubleSums],

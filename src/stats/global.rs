@@ -18,7 +18,7 @@ pub struct Global<T> {
     renormalized: Option<Renormalized>,
 }
 
-/// What a batch is renormalized by.
+/// The coefficients by which a batch is renormalized.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Renormalized {
@@ -61,7 +61,7 @@ impl Global<Moments> {
         self.renormalized = Some(Renormalized { running, limits });
     }
 
-    /// What the batch is renormalized by.
+    /// The coefficients by which the batch is renormalized.
     pub(crate) fn renormalized(&self) -> Option<&Renormalized> {
         self.renormalized.as_ref()
     }

@@ -1,5 +1,5 @@
-//! An answer that is given while a lock is held. Who waits for it is woken after that: a waker may
-//! run anything, even the woken future itself, which takes the same lock.
+//! An answer that is given while a lock is held. The waiting task is woken after the lock is
+//! released: a waker may run anything, even the woken future itself, which takes the same lock.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What the transport keeps of ranks that will not come, and what of theirs ends with them.
+//! The memory that the transport keeps for ranks that will not come, and frees with them.
 
 use std::sync::mpsc;
 

@@ -16,10 +16,10 @@ use crate::stats::{GridParams, IntegerSums, Normalization, ValueRange};
 /// 2²⁹: what every integer is shifted by.
 const BIAS: i128 = 1 << 29;
 
-/// What a kernel leaves of a channel.
+/// The integers that a kernel writes for a channel.
 type Words = [u32; CHANNEL_INTEGERS_BYTES as usize / 4];
 
-/// What is to be taken of one rank.
+/// The jobs of one rank.
 struct Wanted {
     /// One after the other in one submission; none for a rank without values.
     jobs: Vec<Job>,

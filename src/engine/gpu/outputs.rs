@@ -1,4 +1,4 @@
-//! What is written of activations. Its commands need no statistics, so they are recorded while the
+//! Activations that a pass writes. The commands need no statistics, so they are recorded while the
 //! sums run. Then the host writes the coefficients, and submits.
 
 use bytemuck::Pod;

@@ -55,7 +55,7 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// What the kernel reads that writes y.
+    /// The slices of the kernel that writes y.
     pub fn forward(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
         Self {
             x: of(rank.x),
@@ -66,13 +66,13 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// What the kernel reads that sums x, also of a pass in place.
+    /// The slices of the kernel that sums x, also in a pass in place.
     pub fn statistics(gpu: &'a Gpu, rank: &'a ForwardRank<'_>) -> Self {
         let lengths = rank.lengths.as_ref();
         Self { x: of(rank.x()), lengths, ..Self::new(gpu, rank.layer, None) }
     }
 
-    /// What the kernel reads that writes gradients.
+    /// The slices of the kernel that writes gradients.
     pub fn backward(gpu: &'a Gpu, rank: &'a BackwardRank<'_>) -> Self {
         Self {
             x: of(Some(rank.x)),
@@ -87,12 +87,12 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// What the kernel reads that sums gradients, also of a pass in place.
+    /// The slices of the kernel that sums gradients, also in a pass in place.
     pub fn gradient_sums(gpu: &'a Gpu, rank: &'a BackwardRank<'_>) -> Self {
         Self { g: of(rank.g()), ..Self::backward(gpu, rank) }
     }
 
-    /// What all kernels of double backward read.
+    /// The slices of all kernels of double backward.
     pub fn double(gpu: &'a Gpu, rank: &'a DoubleRank<'_>) -> Self {
         let [weight_cotangent, bias_cotangent] = rank.parameters.map(of);
         Self {

@@ -18,7 +18,7 @@ pub(super) type Sums = Vec<[f32; 4]>;
 /// Sums over one rank, which can be taken more than once.
 pub(super) struct Job<C = Centering> {
     plan: Box<SumsPlan>,
-    /// What is bound but for what a submission makes itself.
+    /// The bindings that are the same for every submission.
     bound: Vec<(Role, BufferSlice)>,
     /// The coefficients of every channel, where the kernel needs them.
     centering: Vec<C>,
@@ -42,7 +42,7 @@ impl<C: Pod> Job<C> {
         Self { grids, ..self }
     }
 
-    /// What is bound in a role: of the job, or uploaded for a submission.
+    /// The slice to bind for a role: the job's, or one uploaded for a submission.
     fn slice<'a>(
         &'a self,
         role: Role,
@@ -56,7 +56,7 @@ impl<C: Pod> Job<C> {
     }
 }
 
-/// Who takes sums: a device, and how long it may take.
+/// A device that computes sums, and its deadline.
 #[derive(Clone)]
 pub(super) struct Taker {
     pub gpu: Gpu,
@@ -71,7 +71,7 @@ impl Taker {
         Ok(async move { Ok(bytes.await?.iter().map(|bytes| sums_of(bytes)).collect()) }.boxed())
     }
 
-    /// What the kernels of every job leave.
+    /// The bytes that the kernels of every job write, by job.
     pub fn take_bytes<C: Pod>(&self, jobs: &[&Job<C>]) -> Result<Pending<Vec<Vec<u8>>>, Error> {
         let Self { gpu, deadline, phase } = self;
         let alignment_bytes = u64::from(gpu.caps().offset_alignment_bytes);

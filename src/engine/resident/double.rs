@@ -16,7 +16,7 @@ struct Shared {
     cotangents: Lease,
 }
 
-/// What a rank needs beside its tensors.
+/// Memory of a rank besides its tensors.
 struct Scratch {
     gradient_sums: Option<Sums>,
     double_sums: Option<Sums>,
@@ -85,7 +85,7 @@ impl Shared {
     }
 }
 
-/// What all ranks have in common.
+/// The settings and memory that all ranks share.
 struct Pass<'a> {
     gpu: &'a Gpu,
     centers: &'a Centers,

@@ -13,7 +13,7 @@ pub(super) struct Integers {
     ranks: Vec<Option<OfRank>>,
 }
 
-/// What makes those of one rank.
+/// The plan of one rank, and the memory of its sums.
 struct OfRank {
     plan: Box<SumsPlan>,
     tiles: Lease,
@@ -54,7 +54,7 @@ impl Integers {
         record_sums(recorder, &plan.taking(taken), Some(tiles), local, |role| slices.role(role));
     }
 
-    /// What a kernel that merges them reads or writes; `slice` gives what is not theirs.
+    /// The slice of a role of a kernel that merges them; `slice` gives those of other roles.
     pub fn role<'a>(
         &'a self,
         role: Role,

@@ -25,7 +25,7 @@ pub(crate) enum RunningPlace<'a> {
 }
 
 impl<'a> RunningPlace<'a> {
-    /// What a kernel reads or writes; `None` where it is no running statistic.
+    /// The slice of a role; `None` if the role is no running statistic.
     pub fn slice(self, role: Role) -> Option<&'a BufferSlice> {
         match (self, role) {
             (Self::Layer(running) | Self::Vectors { layer: running, .. }, Role::Running) => {

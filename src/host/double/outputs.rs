@@ -53,7 +53,7 @@ pub(crate) fn double_input<X: Element>(
     }
 }
 
-/// What one gradient is made of: that of x with `input`, else that of grad_output.
+/// The inputs of one gradient: of the gradient of x with `input`, else of that of grad_output.
 struct Outputs<'a, X> {
     upstream: Upstream<'a, X>,
     g: Gradients<'a, X>,

@@ -17,7 +17,7 @@ pub(super) const DEPTH: usize = 16;
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(super) struct Sums {
-    /// What registers have not yet handed over.
+    /// Sums that are not yet added to the others.
     waiting: Waiting,
     first: [i64; LANES],
     /// The second sum is high·2³² + low.

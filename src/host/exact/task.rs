@@ -1,4 +1,4 @@
-//! What is taken of an activation: sums of integers, or ranges.
+//! The results of a walk through an activation: sums of integers, or ranges.
 
 use pulp::Simd;
 
@@ -8,7 +8,7 @@ use super::join_ends;
 use super::lanes::Sums;
 use crate::host::traversal::Columns;
 
-/// What is taken of values: both sums, or both ends.
+/// The results of values: two sums, or both ends of a range.
 pub(super) trait Task: Copy + Sync {
     /// Of one channel.
     type Of: Copy + Send;

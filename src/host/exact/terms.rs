@@ -1,5 +1,5 @@
-//! What is summed of a value: integers, from a f32 by arithmetic that every compiler makes vector
-//! code of.
+//! The integers of a value, which are summed. They are made from its f32 by arithmetic that every
+//! compiler can vectorize.
 
 use crate::stats::GridParams;
 

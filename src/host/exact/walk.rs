@@ -35,7 +35,7 @@ pub(super) struct Walk<'a, F> {
 }
 
 impl<'a, F: Source> Walk<'a, F> {
-    /// What a task takes of every channel.
+    /// The results of a task for every channel.
     pub fn take<T: Task>(&self) -> Vec<T::Of> {
         match self.channels {
             ChannelRange::All(threads) => self.take_all::<T>(threads),
@@ -105,7 +105,7 @@ impl<'a, F: Source> Walk<'a, F> {
         channels.start - first..channels.end - first
     }
 
-    /// What a task takes of some channels of a tile of planes.
+    /// Writes the results of a task for some channels of a tile of planes to `to`.
     fn tile<T: Task>(
         &self,
         planes: Planes<'a>,
@@ -113,7 +113,7 @@ impl<'a, F: Source> Walk<'a, F> {
         tile: PlaneTile,
         to: &mut [T::Of],
     ) {
-        // What is 0 for every channel need not be read.
+        // If all sums are 0, nothing has to be read.
         if self.grids.are_zero(&self.listed(&channels)) {
             return;
         }

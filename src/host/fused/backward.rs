@@ -31,10 +31,10 @@ pub(crate) fn backward<G: Element, X: Element>(
     Some(joined(count, by_task(ranks, normalization, find, threads)?))
 }
 
-/// What a task finds: parameters by which gradients are written, and its result.
+/// The result of a task, after the coefficients of the gradients that it writes.
 type Found<P> = (Vec<GradCentering>, P);
 
-/// What the gradient sums of a rank are found of.
+/// The inputs of the gradient sums of a rank.
 pub(super) struct Rank<'a, G, X> {
     pub g: GradOutput<'a, G>,
     pub upstream: Upstream<'a, X>,

@@ -22,7 +22,7 @@ pub(in crate::host) const CHANNELS_AT_ONCE: usize = 32;
 /// Values whose bits are a word of a mask.
 pub(super) const WORD: usize = 32;
 
-/// What a pass reads twice.
+/// The tensors that a pass reads twice.
 pub(super) struct Reads {
     /// Tensors of every rank.
     pub tensors: usize,
@@ -40,8 +40,8 @@ pub(super) struct Cut<'a> {
     per_task: usize,
 }
 
-/// What every task writes of every rank: the runs of memory of its samples, `[task][rank][sample]`;
-/// no run where a rank has no such output.
+/// The runs of memory that every task writes of every rank, `[task][rank][sample]`. A rank without
+/// such an output has none.
 pub(super) type Outputs<'a, T> = Vec<Vec<Vec<&'a mut [T]>>>;
 
 impl<'s> Cut<'s> {
@@ -86,8 +86,8 @@ impl<'s> Cut<'s> {
         (0..channels).step_by(per_task).map(move |first| first..channels.min(first + per_task))
     }
 
-    /// What every task writes of the ranks' outputs. Of each channel's values, `per_item` are one
-    /// `T`.
+    /// The runs of the ranks' outputs that every task writes. A `T` holds `per_item` values of a
+    /// channel.
     pub fn outputs<'a, T>(
         &self,
         of_ranks: impl Iterator<Item = Option<&'a mut [T]>>,
@@ -101,7 +101,7 @@ impl<'s> Cut<'s> {
         by_task(runs.collect(), self.tasks())
     }
 
-    /// What every task writes of one rank, sample by sample.
+    /// The runs of one rank that every task writes, sample by sample.
     fn runs<'a, T>(
         &self,
         values: &'a mut [T],
@@ -141,7 +141,7 @@ fn channels_of_whole_words(planes: &[Planes<'_>]) -> usize {
     planes.iter().map(of_rank).max().unwrap_or(1)
 }
 
-/// What is listed by rank and task, by task and rank; where a rank has no list, an empty one.
+/// Transposes lists by `[rank][task]` to `[task][rank]`; a rank without a list gets empty ones.
 fn by_task<T>(ranks: Vec<Vec<Vec<T>>>, tasks: usize) -> Vec<Vec<Vec<T>>> {
     let mut ranks: Vec<_> = ranks.into_iter().map(Vec::into_iter).collect();
     (0..tasks)
@@ -149,7 +149,7 @@ fn by_task<T>(ranks: Vec<Vec<Vec<T>>>, tasks: usize) -> Vec<Vec<Vec<T>>> {
         .collect()
 }
 
-/// What tasks found, `parts[task][rank]`, as lists of all channels by rank.
+/// Joins the results of tasks, `parts[task][rank]`, to lists of all channels by rank.
 pub(super) fn joined<T: Clone>(ranks: usize, parts: Vec<Vec<Vec<T>>>) -> Vec<Vec<T>> {
     let of_rank = |rank: usize| parts.iter().flat_map(|part| part[rank].iter().cloned()).collect();
     (0..ranks).map(of_rank).collect()

@@ -30,7 +30,7 @@ pub(crate) fn forward<X: Element, Y: Element>(
     Some(joined(count, by_task(ranks, find, threads)?))
 }
 
-/// What the statistics of a rank are found of.
+/// The inputs of the statistics of a rank.
 pub(super) struct Rank<'a, X> {
     pub x: &'a [X],
     pub shape: &'a Shape,

@@ -7,7 +7,7 @@ use crate::host::traversal::PATCH_COLUMNS;
 /// Two sums of every column over many rows, in f64.
 #[derive(Debug)]
 pub(in crate::host) struct ColumnSums {
-    /// What is subtracted from x, by column.
+    /// The number subtracted from x, by column.
     pub pivots: Vec<f32>,
     /// The sums, by column.
     pub sums: [Vec<f64>; 2],

@@ -26,7 +26,8 @@ pub(in crate::host) struct Planes<'a> {
     pub valid: Option<&'a [usize]>,
 }
 
-/// What is summed of a channel before anything merges: some samples, and some positions of each.
+/// The values of a channel that are summed before sums merge: some samples, and some positions of
+/// each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct PlaneTile {
     pub samples: Range<usize>,

@@ -87,7 +87,7 @@ impl Wide {
             return 0.0;
         }
         // Shifted up as far as possible, the upper half alone has a quotient of 64 bits and more.
-        // What it leaves, and the lower half, only tell whether the ratio is above the quotient.
+        // Its remainder and the lower half only decide whether the ratio is above the quotient.
         let up = self.leading_zeros();
         let Self { high, low } = self.shifted(up);
         let quotient = high / u128::from(by);

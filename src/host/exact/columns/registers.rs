@@ -28,8 +28,8 @@ impl<const OP: u8> Kernel for AddRows<'_, OP> {
     ///     first, low, high ← these in the order of the columns
     /// ```
     ///
-    /// The sums of 16 rows stay in registers. What they cost at the end, a load and a store of each
-    /// sum and a permutation, is an operation for a row.
+    /// The sums of 16 rows stay in registers. A load and a store of each sum and a permutation
+    /// follow once per 16 rows, about one operation per row.
     #[inline(always)]
     fn run<R: Registers>(self, registers: R) {
         let Self { sums, column, len, grids, rows } = self;

@@ -96,7 +96,7 @@ struct Run<R: Registers, const OP: u8> {
     of_g: R::f32s,
 }
 
-/// What is added of a register of values.
+/// The integers of a register of values.
 struct Integers<R: Registers> {
     first: R::i32s,
     second: R::i64s,
