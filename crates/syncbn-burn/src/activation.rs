@@ -1,4 +1,4 @@
-//! What follows normalization in the same kernel, and the same by Burn's operations.
+//! The activations of the kernel that normalizes, and the same by Burn's operations.
 
 use burn::config::Config;
 use burn::nn::activation::ActivationConfig;

@@ -21,7 +21,7 @@ macro_rules! config {
             /// The weight of a new batch in the running statistics, from 0 to 1. Default: 0.1
             #[config(default = 0.1)]
             pub momentum: f64,
-            /// What follows in the same kernel. Default: none
+            /// The activation, applied in the same kernel. Default: none
             #[config(default = "Activation::None")]
             pub activation: Activation,
             /// A name that errors mention, the same on every rank. Default: the number of the
@@ -67,7 +67,7 @@ config! {
     BatchNormConfig, BatchNorm
 }
 
-/// What both configurations say.
+/// The settings of both configurations.
 #[derive(Clone, Copy)]
 struct Settings {
     num_features: usize,

@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What the layer or the exchange with other ranks reports.
+    /// An error of the layer, or of the exchange with other ranks.
     #[error(transparent)]
     Layer(#[from] syncbn::Error),
     /// A setting outside its range.
@@ -106,13 +106,13 @@ pub enum Error {
     Runtime {
         /// Name of the tensor.
         argument: &'static str,
-        /// What the runtime says.
+        /// The message of the runtime.
         message: String,
     },
     /// A wgpu device that did not open, or that Burn did not take.
     #[error("no device for Burn: {message}")]
     Device {
-        /// What wgpu or Burn says.
+        /// The message of wgpu or Burn.
         message: String,
     },
 }
@@ -129,8 +129,7 @@ thread_local! {
 )]
 pub(crate) fn raise(error: Error) -> ! {
     if CATCHES.get() {
-        // What catches it knows it by its type; nothing is printed for a failure that becomes a
-        // value.
+        // `catch` recognizes the payload by its type. Unlike a panic, this prints nothing.
         resume_unwind(Box::new(error))
     }
     panic!("{error}")

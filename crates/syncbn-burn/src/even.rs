@@ -54,7 +54,7 @@ pub struct EvenLoader<I, O> {
     part: Range<usize>,
 }
 
-/// What a worker gets of a batch.
+/// A worker's part of a batch.
 #[derive(Clone, Debug)]
 pub struct WorkerBatch<O> {
     /// Of the worker's samples, of which there may be none.

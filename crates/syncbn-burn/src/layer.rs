@@ -61,7 +61,7 @@ pub(crate) struct Layer {
     over_ranks: bool,
 }
 
-/// What normalizes.
+/// The layer of `syncbn` that normalizes.
 #[derive(Debug)]
 pub(crate) enum Norm {
     /// On the device, alone.
@@ -170,7 +170,7 @@ impl Layer {
         self.over_ranks
     }
 
-    /// What normalizes, with the settings of a call: Burn's are fields that may change.
+    /// The layer with the settings of a call, which may differ: Burn's settings are fields.
     pub fn norm(&self, way: Way) -> Result<MutexGuard<'_, Norm>, Error> {
         let mut norm = lock(&self.norm);
         let config = norm.config();

@@ -206,7 +206,7 @@ impl<S: Scope> DerefMut for Normalization<S> {
 /// above all. The graph of the loss is used up either way.
 ///
 /// # Errors
-/// What a module's backward reports; [`Normalization::try_forward`] lists it.
+/// Those of a module's backward; [`Normalization::try_forward`] lists them.
 ///
 /// # Panics
 /// Where `loss.backward()` panics for reasons of its own.

@@ -3,8 +3,8 @@
 //!
 //! The layer exchanges with the other ranks on the thread that calls `forward` or `backward`,
 //! before anything is registered: an exchange inside an operation would stall the thread that
-//! serves the device, which with fusion runs operations later and for all callers. What is
-//! registered only hands over the tensor.
+//! serves the device, which with fusion runs operations later and for all callers. The registered
+//! operation only returns the tensor.
 
 mod joint;
 #[cfg(test)]
@@ -35,7 +35,7 @@ pub struct Done {
     node: Option<Node>,
 }
 
-/// What backward does at an output.
+/// The node of an output in the autodiff graph.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     /// The output of a call on one tensor.
@@ -60,7 +60,7 @@ impl Done {
         Self { tensor, node: None }
     }
 
-    /// What fusion must know of a tensor that it will get later.
+    /// The description that fusion needs of a tensor that it gets later.
     #[cfg(feature = "fusion")]
     fn spec(&self) -> burn::backend::fusion::custom::TensorSpec {
         use burn::backend::TensorMetadata;

@@ -14,7 +14,7 @@ use crate::layer::{Layer, Norm, Way};
 use crate::memory::{Lent, Pin, alike, fresh_like, in_place, lend};
 use crate::rank::Shared;
 
-/// What a forward call takes, of one rank or of several on one device.
+/// The inputs of a forward call, of one rank or of several on one device.
 pub(crate) struct Inputs {
     pub x: Vec<CubeTensor>,
     /// One for each x, or none at all.
@@ -25,7 +25,7 @@ pub(crate) struct Inputs {
     pub running: Option<[CubeTensor; 2]>,
 }
 
-/// What a forward call makes.
+/// The outputs of a forward call.
 pub(crate) struct Output {
     /// One for each x.
     pub y: Vec<CubeTensor>,
@@ -34,8 +34,8 @@ pub(crate) struct Output {
     pub running: Option<[CubeTensor; 2]>,
 }
 
-/// What backward needs of a forward call. Activations and parameters stay where they are until it
-/// is dropped.
+/// The data of a forward call for backward. Activations and parameters stay in place until it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Saved {
     /// Not held: Burn keeps a graph that nobody differentiates until a later backward pass, and the
@@ -64,7 +64,7 @@ pub(crate) struct Wanted {
     pub residual: bool,
 }
 
-/// What backward makes; of x and residual one per rank, where it is wanted.
+/// The gradients of a call; of x and residual one per rank, if they are wanted.
 #[derive(Debug)]
 pub(crate) struct Gradients {
     pub x: Vec<CubeTensor>,

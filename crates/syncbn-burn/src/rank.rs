@@ -47,7 +47,7 @@ pub struct Rank {
     shared: Arc<Shared>,
 }
 
-/// What a rank's handle and its modules hold.
+/// The part of a rank that its handle and its modules share.
 pub(crate) struct Shared {
     device: Device,
     cube: CubeDevice,

@@ -29,7 +29,7 @@ impl Batch {
     }
 }
 
-/// What training makes of a batch by the definition, in f64.
+/// The results of a training step on a batch by the definition, in f64.
 pub struct Expected {
     pub y: Vec<f64>,
     pub grad_input: Vec<f64>,

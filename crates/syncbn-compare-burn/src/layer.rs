@@ -123,8 +123,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 impl<N: Norm, const D: usize> Contender for Layer<N, D> {
     fn time(&mut self, step: Step) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
-        // What a step made is kept until the device is done: with fusion, what nobody holds need
-        // not be computed.
+        // The results of a step are kept until the device is done. With fusion, results that nobody
+        // holds need not be computed.
         match step {
             Step::Forward => {
                 let y = self.training.apply(self.x.clone());

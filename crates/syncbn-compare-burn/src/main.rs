@@ -1,7 +1,7 @@
 //! Times Burn's batch normalization and that of `syncbn-burn`: the same shapes and values, on one
 //! wgpu device, in turn in one run; and a network with either.
 //!
-//! Wall times from the call until the device is done, as Burn tells no others. Burn differentiates
+//! Wall times from the call until the device is done, as Burn offers no others. Burn differentiates
 //! what it has recorded, so that backward is timed together with its forward, in both. Both are
 //! modules of Burn, on the same tensors. Before anything is timed, this project's must compute the
 //! definition.
@@ -41,7 +41,7 @@ use step::{Contender, Step};
 use timing::Samples;
 use workloads::Workload;
 
-/// What the fusion feature makes of Burn.
+/// The name of Burn in the output, with or without fusion.
 const BURN: &str =
     if cfg!(feature = "fusion") { "Burn with fusion" } else { "Burn without fusion" };
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-/// What is timed.
+/// The work that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Forward in training.

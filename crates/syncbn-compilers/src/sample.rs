@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::variants::Shader;
 
-/// What a sample has of what the variants of a kernel have.
+/// The parts of a kernel's variants that a sample must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cover {
     /// Every line, in some kernel. Most lines are of parts that kernels share.

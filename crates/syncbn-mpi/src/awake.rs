@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 /// Between two looks of the thread.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What counts of the time between two looks, at most. A thread that is ready to run waits less for
+/// The most that the clock advances between two looks. A thread that is ready to run waits less for
 /// a core, even on a machine with many times more work than cores.
 const LONGEST: Duration = Duration::from_secs(1);
 
 struct Clock {
     /// The last look.
     looked: Instant,
-    /// What the clock said then.
+    /// The time of the clock at the last look.
     said: Duration,
     longest: Duration,
 }

@@ -65,11 +65,11 @@ pub(crate) struct State {
     /// When the last exchange was over.
     ended: Option<Duration>,
     pub called: Option<(u64, Duration)>,
-    /// What ranks have said of the groups that they are about to make.
+    /// Notices about groups that ranks are about to make.
     pub meeting: Meeting,
     /// How long the last exchange may wait.
     pub deadline: Option<Duration>,
-    /// Who goes on after a failure.
+    /// Notices about the survivors of a failure.
     pub roll: Roll,
 }
 
@@ -283,7 +283,7 @@ impl Group {
         let notice = Notice::Left { rounds, panicked: std::thread::panicking() };
         self.notify_all(&mut state, &notice);
         drop(state);
-        // What MPI has not sent by then is looked after by other groups.
+        // Other groups look after messages that MPI has not sent by then.
         self.look_until(Instant::now() + AT_ONCE);
     }
 }

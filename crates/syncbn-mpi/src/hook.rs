@@ -1,4 +1,4 @@
-//! What the program does before a failed job ends, such as saving its state.
+//! The function that the program calls before a failed job ends, such as one that saves its state.
 
 use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -11,7 +11,7 @@ pub(crate) type Under<T> = (usize, Tag, T);
 /// A message that is there.
 pub(crate) type Arrived = Under<Arc<[u8]>>;
 
-/// What is received step by step.
+/// A message that is received step by step.
 pub(crate) trait Arrives {
     /// The message, once, when it is there.
     fn take(&mut self) -> Result<Option<Arc<[u8]>>, Failure>;

@@ -74,7 +74,7 @@ pub(crate) fn notify_lost(panicked: bool) {
         if let Some(mut state) = group.try_lock() {
             group
                 .break_with(&mut state, &CollectiveError::Left { rank: group.comm.rank, panicked });
-            // Who asks who goes on does not wait for it.
+            // Ranks that ask for the survivors do not wait for this one.
             group.notify_all(&mut state, &Notice::Left { rounds: u64::MAX, panicked });
         }
     }

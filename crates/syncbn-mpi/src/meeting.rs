@@ -8,14 +8,15 @@
 //! unready   it has given up: nobody makes the group
 //! ```
 //!
-//! The group is made where all are sure and none has given up. Who is sure gives up only if another
-//! has, has left, or says nothing for [`SPLIT_DEADLINE`](crate::rank::SPLIT_DEADLINE), although all
-//! who are ready look for messages. So either all make the group, or nobody does, unless a rank is
-//! killed or stopped after it was sure: the others have a time limit for that.
+//! The group is made if all are sure and none has given up. A rank that is sure gives up only if
+//! another one has given up, has left, or sends nothing for
+//! [`SPLIT_DEADLINE`](crate::rank::SPLIT_DEADLINE), although all ready ranks look for messages. So
+//! either all make the group, or nobody does, unless a rank is killed or stopped after it was sure.
+//! The others have a time limit for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the other ranks of a group have said, by the key of a new group and by rank.
+/// The notices of the other ranks of a group, by the key of a new group and by rank.
 #[derive(Debug, Default)]
 pub(crate) struct Meeting {
     /// With their tags.

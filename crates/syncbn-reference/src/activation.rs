@@ -2,7 +2,7 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// What follows the normalization: y = f(v).
+/// The activation after normalization: y = f(v).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// v.

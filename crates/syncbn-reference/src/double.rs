@@ -31,7 +31,7 @@ pub struct DoubleGradients {
     pub weights: Vec<Vec<f64>>,
 }
 
-/// What every value of a channel enters.
+/// The quantities of one value that enter the sums of its channel.
 #[derive(Clone, Copy, Default)]
 struct Value {
     rank: usize,

@@ -1,5 +1,5 @@
-//! What Burn's `Module` asks for, answered by the layer of Burn's within: visitors, stores and
-//! adapters see a `BatchNorm`.
+//! Burn's `Module`, implemented by Burn's layer within: visitors, stores and adapters see a
+//! `BatchNorm`.
 
 use std::fmt;
 

@@ -194,7 +194,7 @@ impl<S: Scope> Normalization<S> {
     }
 }
 
-/// What a call has computed, before it has a place in Burn's graph.
+/// The result of a call, before it has a place in Burn's graph.
 pub(super) struct Computed {
     /// One for each input.
     pub y: Vec<CubeTensor>,

@@ -19,7 +19,7 @@ use super::{Done, InMemory};
 use crate::error::Error;
 use crate::pass::{self, Saved, Wanted};
 
-/// What a parent of a link is to the call.
+/// The role of a link's parent in the call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Slot {
     /// The x of a rank.
@@ -32,7 +32,7 @@ pub(crate) enum Slot {
     Other,
 }
 
-/// What backward of the outputs of one call shares.
+/// State that backward of the outputs of one call shares.
 pub(crate) struct Joint {
     saved: Saved,
     state: Mutex<State>,
@@ -99,7 +99,7 @@ impl Joint {
             let zeros = || B::float_zeros(shape, &any.device(), any.dtype().into());
             B::into_cube(grad.unwrap_or_else(zeros))
         });
-        // What a parent does not want is not known to the link that computes.
+        // The link that computes does not know which gradients the parents want.
         let wanted = Wanted { x: true, residual: true };
         let made = self.saved.backward(grads.collect(), wanted)?;
         Ok(Some(Made::new(made, any)))

@@ -1,4 +1,4 @@
-//! What the ranks of a broken group have said about who goes on.
+//! The notices of the ranks of a broken group about its survivors.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,7 +14,7 @@ pub(crate) struct Proposal {
     pub members: Vec<usize>,
 }
 
-/// What other ranks have said, and what this one has promised.
+/// The notices of other ranks, and the promises of this one.
 #[derive(Debug, Default)]
 pub(crate) struct Roll {
     /// Ranks that have asked for the survivors; false for those that take part no more.
@@ -79,7 +79,7 @@ impl Roll {
         self.asks.get(&rank) == Some(&true)
     }
 
-    /// What a rank has answered to a proposal.
+    /// The answer of a rank to a proposal.
     pub(super) fn answer(&self, id: Id, rank: usize) -> Option<bool> {
         self.answers.get(&(id, rank)).copied()
     }

@@ -11,7 +11,7 @@ use super::*;
 
 const NEVER: Duration = Duration::MAX;
 
-/// What one rank does.
+/// The plan of one rank.
 #[derive(Debug)]
 struct Plan {
     /// When it asks, and when its question is dropped and asked again.

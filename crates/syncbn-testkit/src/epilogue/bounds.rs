@@ -64,7 +64,7 @@ pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
     definition(epilogue).derivative(v)
 }
 
-/// What a curve and its derivative may be off by, as a share of |v| and of the largest derivative.
+/// The allowed errors of a curve and its derivative, relative to |v| and to the largest derivative.
 const CURVE_ERROR: f64 = 8.0 * bounds::HALF_ULP;
 
 pub fn wide(batches: &[Batch]) -> Vec<Vec<f64>> {

@@ -2,7 +2,7 @@
 
 use crate::watch::Sample;
 
-/// What is left out of the record: caches fill, and one device of each kind comes to be.
+/// The part of the record that is left out: caches fill, and one device of each kind is opened.
 const WARM_UP: f64 = 0.1;
 
 /// Blocks of a third. Their medians are far enough apart to count as independent: a device, a
@@ -27,7 +27,7 @@ const QUANTITIES: [Quantity; 3] = [
     Quantity { name: "open files", of: |sample| sample.files, least: 0.5 },
 ];
 
-/// What a quantity does over a record.
+/// The course of a quantity over a record.
 #[derive(Clone, Copy, Debug)]
 struct Course {
     /// The level of each third: the mean of the medians of its blocks.
@@ -127,7 +127,7 @@ mod tests {
         rows.map(sample).collect()
     }
 
-    /// What is said to have grown.
+    /// The quantities that are reported to have grown.
     fn grown(leak: impl Fn(&mut Sample)) -> String {
         judge(&measured(leak)).err().map_or(String::new(), |error| error.to_string())
     }
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(grown(|at| at.rss_kib += 0.04 * mib * at.second.min(1000.0)), "");
         assert!(grown(|at| at.threads += (at.second / 300.0).floor()).starts_with("threads"));
         assert!(grown(|at| at.files += (at.second / 600.0).floor()).starts_with("open files"));
-        // What is given back is none.
+        // Files that are closed again are no leak.
         assert_eq!(grown(|at| at.files += (at.second % 300.0 / 150.0).floor()), "");
     }
 

@@ -28,7 +28,7 @@ const STEPS: u64 = 5;
 /// A device is opened for every so many rounds.
 const DEVICE_EVERY: u64 = 4;
 
-/// What the last rank does instead of its step.
+/// The fault of the last rank, in place of its step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     Nothing,
@@ -39,7 +39,7 @@ enum Fault {
     LosesDevice,
 }
 
-/// What all ranks of a round know.
+/// The plan of a round, which all ranks know.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     fault: Fault,

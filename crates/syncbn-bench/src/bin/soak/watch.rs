@@ -1,4 +1,4 @@
-//! What the process holds, second by second, read from `/proc/self`.
+//! Memory, threads and files of the process, second by second, read from `/proc/self`.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has been done so far.
+/// The work that is done so far.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub rounds: AtomicU64,
@@ -48,7 +48,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What the process holds at some second.
+/// Memory, threads and files of the process at some second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     pub second: f64,

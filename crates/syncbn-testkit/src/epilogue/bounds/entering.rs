@@ -1,4 +1,4 @@
-//! What enters the activation by the definition, with its bounds.
+//! The input of the activation by the definition, with its bounds.
 
 use syncbn::low_level::Epilogue;
 use syncbn_reference::{self as reference, Affine};

@@ -1,4 +1,4 @@
-//! What a curve's derivative may be off by, in gradients.
+//! The allowed error of gradients that follows from the error of a curve's derivative.
 
 use super::{CURVE_ERROR, Entering, definition};
 use crate::epilogue::problem::Problem;
