@@ -6,8 +6,8 @@
 //!
 //! 1. The layer is `reproducible`: statistics and gradient sums do not depend on who has which
 //!    sample, and the gradients of weight and bias are those of the group (`GroupSum`).
-//! 2. What is computed of one sample alone (products with W₁ and W₂, their gradients) has one order
-//!    of its own, whichever rank computes it. A matrix product that picks its order by the size of
+//! 2. The work on one sample alone (products with W₁ and W₂, their gradients) has an order of
+//!    its own, whichever rank computes it. A matrix product that picks its order by the size of
 //!    the batch would break this.
 //! 3. Gradients of other parameters, and the loss, are added up exactly: sample by sample into
 //!    `ExactSums`, then over ranks.
@@ -43,7 +43,7 @@ fn number(random: &mut ChaCha8Rng) -> f32 {
     random.next_u32() as f32 / (1u32 << 31) as f32 - 1.0
 }
 
-/// Inputs of a sample, and what is to be learnt of them.
+/// Inputs of a sample, and the target of its output.
 fn sample(step: usize, sample: usize) -> ([f32; INPUTS], f32) {
     let mut random = ChaCha8Rng::seed_from_u64((step * SAMPLES + sample) as u64);
     let inputs = std::array::from_fn(|_| number(&mut random));

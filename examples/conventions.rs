@@ -2,8 +2,8 @@
 //! crate that ran under the arguments of either, or is the error that they give.
 //!
 //! `cargo run --release --example conventions` prints tables in Markdown. The batch has one
-//! channel: 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. `formulas` has what others compute from
-//! it.
+//! channel: 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. `formulas` computes the results of others
+//! from it.
 
 use pollster::block_on;
 use syncbn::config::{MindSporeArguments, TorchArguments};
@@ -14,7 +14,7 @@ use syncbn::{Backward, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor};
 
 type Batch<'a> = [&'a [f32]; 2];
 type Row = [String; 3];
-/// What is read off a layer: a cell.
+/// A cell of the table, read off a layer.
 type Look = fn(SyncBatchNorm, Naming) -> Result<String, Error>;
 
 const BATCH: Batch<'static> = [&[4.0, 8.0], &[10.0, 14.0, 12.0, 12.0]];

@@ -1,7 +1,7 @@
 //! Converts the batch normalization layers of a checkpoint to the names of another framework.
 //! `cargo run --release --example convert_checkpoint -- FROM.safetensors TO.safetensors FRAMEWORK`
 //!
-//! `TO` is updated where it exists: what else it holds stays. Arguments `old=new` after these
+//! If `TO` exists, it is updated: its other tensors stay. Arguments `old=new` after these
 //! choose layers and give them other paths; without any, all layers keep theirs. Without any
 //! argument it converts a file of Keras for Flax. Convolutions and linear layers are no part of it:
 //! frameworks store them in different dimensions.
@@ -51,7 +51,7 @@ fn convert(from: &str, to: &str, framework: &str, layers: &[String]) -> Result<(
     Ok(target.save(to)?)
 }
 
-/// Without arguments: what Keras has written, converted for Flax.
+/// Without arguments: a file of Keras, converted for Flax.
 fn demonstrate() -> Result<(), Box<dyn Error>> {
     let from = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoints/keras.safetensors");
     let to = env::temp_dir().join(format!("convert_checkpoint.{}.safetensors", std::process::id()));

@@ -1,4 +1,4 @@
-//! What implementations of synchronized batch normalization compute differently from one batch of
+//! The different results of implementations of synchronized batch normalization for one batch of
 //! uneven ranks: 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. The values of this crate are read off
 //! a layer that ran, the others are computed by the formula beside them.
 //!

@@ -1,5 +1,5 @@
 //! An exchange that is under way while other work is done: it is started, this rank works, and then
-//! the result is awaited. Ranks are threads here. What comes out has the bits of the call that
+//! the result is awaited. Ranks are threads here. The result has the bits of the call that
 //! waits.
 //!
 //! `cargo run --release --example overlap`
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a rank does meanwhile. Here the same layer evaluates, again and again, which communicates
+/// The work of a rank meanwhile. Here the same layer evaluates, again and again, which communicates
 /// with nobody.
 fn other_work(bn: &SyncBatchNorm) -> Result<(), syncbn::Error> {
     let (began, x) = (Instant::now(), Device::host().zeros(&DIMS)?);

@@ -136,7 +136,7 @@ fn save_evaluation(path: &Path, shards: &[Shard; 2], y: &[f32]) -> Result<(), Bo
     Ok(())
 }
 
-/// The first channel of what a state holds.
+/// The first channel of each tensor of a state.
 fn summary(state: &StateDict) -> String {
     let vectors = [
         ("weight", &state.weight),
@@ -177,10 +177,10 @@ mod training {
     const STEPS: u64 = 6;
     /// Weight of a gradient in a step.
     const LEARNING_RATE: f32 = 0.5;
-    /// What y should be of the normalized input in every channel: scale and shift.
+    /// The target of y in every channel: scale and shift of the normalized input.
     const TARGETS: [(f32, f32); CHANNELS] = [(2.0, 1.0), (0.5, -1.0), (1.0, 3.0), (3.0, 0.0)];
 
-    /// What one rank holds of a batch, (N, C, L).
+    /// The part of a batch that one rank holds, (N, C, L).
     pub struct Shard {
         pub dims: [usize; 3],
         pub values: Vec<f32>,
@@ -217,7 +217,7 @@ mod training {
             let forward = layer.forward_train(&inputs).await?;
             let count = inputs.iter().map(Tensor::element_count).sum::<usize>() as f32;
 
-            // The target is what the layer would give with the right weight and bias.
+            // The target is the output of the layer with the right weight and bias.
             let mut loss = 0.0;
             let mut grad_outputs = Vec::new();
             for output in &forward.output {

@@ -19,8 +19,8 @@ const RANKS: usize = 2;
 /// Channels of the layers.
 const LAYERS: [usize; 3] = [1, 4, 6];
 
-/// What the layers of a rank give: outputs in training and in evaluation, gradients, and statistics
-/// by themselves.
+/// The results of the layers of a rank: outputs in training and in evaluation, gradients, and
+/// statistics by themselves.
 type Found = (Vec<Normalized>, Vec<Normalized>, Vec<Gradients>, Vec<GlobalStatistics>);
 /// Their bits, and the statistics.
 type Bits = (Vec<u32>, Vec<GlobalStatistics>);

@@ -4,7 +4,7 @@ use pollster::block_on;
 use syncbn::{Backward, BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 use syncbn::{collective::LocalGroup, stats::RunningStats};
 
-/// What a step changes: the weight, and the running statistics.
+/// The state that a step changes: the weight, and the running statistics.
 type State = (Vec<f32>, RunningStats);
 
 fn main() -> Result<(), Error> {

@@ -1,5 +1,5 @@
-// A vector added to another, one f32 addition each: a gradient that the host has made, added to
-// what is there.
+// Adds a vector to another, one f32 addition per value: a gradient that the host has computed, to
+// the old gradient.
 //
 // Dispatch: one workgroup per 256 values, an invocation per value. Nothing runs next.
 

@@ -6,7 +6,8 @@
 //     mean_dy = A/N, projection = inv_std·(inv_std·B/N)/unit
 //
 // grad_weight = inv_std·B and grad_bias = A, each over the rank, or over all of them divided by
-// `divisor`; added to what is there, or in its place. Each operation is rounded as f64.
+// `divisor`. They are added to the old gradients, or replace them. Each operation is rounded as
+// f64.
 //
 // Dispatch: one workgroup per 256 channels, an invocation per channel, for every rank. `grad_input`
 // runs next.

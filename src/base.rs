@@ -143,7 +143,7 @@ impl Base {
             })
     }
 
-    /// Compiles what a shape and storage type need on every device.
+    /// Compiles the pipelines of a shape and storage type on every device.
     pub fn prepare(
         &self,
         dims: &[usize],

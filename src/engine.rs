@@ -33,7 +33,7 @@ use crate::plan::Activation;
 use crate::shape::Shape;
 use crate::stats::{Centering, GradCentering, GradientSums, Moments, Normalization};
 
-/// Compiles what forward and backward over an activation need where everything is stored alike.
+/// Compiles the pipelines of forward and backward over an activation, for a single storage type.
 pub(crate) fn prepare(
     device: &Device,
     shape: &Shape,
@@ -62,7 +62,8 @@ pub(crate) fn statistics(
     }
 }
 
-/// Records what [`normalize`] will submit, while the statistics are taken; nothing on the host.
+/// Records the commands that [`normalize`] submits, while the statistics are computed. On the host
+/// it does nothing.
 pub(crate) fn record_normalize<'r, 'a: 'r>(
     device: &Device,
     ranks: impl Iterator<Item = &'r ForwardRank<'a>>,
@@ -74,7 +75,7 @@ pub(crate) fn record_normalize<'r, 'a: 'r>(
 }
 
 /// y = act(normalized x + residual) of ranks of several layers on one device; masks are filled.
-/// `ahead` is what was recorded of the same ranks.
+/// `ahead` has the recorded commands of the same ranks.
 pub(crate) fn normalize(
     device: &Device,
     ranks: Vec<(&mut ForwardRank<'_>, &[Centering])>,
@@ -109,7 +110,8 @@ pub(crate) fn gradient_sums(
     }
 }
 
-/// Records what [`input_gradients`] will submit, while the sums are taken; nothing on the host.
+/// Records the commands that [`input_gradients`] submits, while the sums are computed. On the host
+/// it does nothing.
 pub(crate) fn record_input_gradients<'r, 'a: 'r>(
     device: &Device,
     ranks: impl Iterator<Item = &'r BackwardRank<'a>>,
@@ -121,7 +123,7 @@ pub(crate) fn record_input_gradients<'r, 'a: 'r>(
 }
 
 /// The gradients of x and of the residual, where they are wanted, of ranks of several layers on one
-/// device. `ahead` is what was recorded of the same ranks.
+/// device. `ahead` has the recorded commands of the same ranks.
 pub(crate) fn input_gradients(
     device: &Device,
     ranks: Vec<(&mut BackwardRank<'_>, &[GradCentering])>,

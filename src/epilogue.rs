@@ -50,7 +50,7 @@ pub enum Activation {
 pub(crate) enum Form {
     /// y = v.
     Identity,
-    /// v above 0, a multiple of it elsewhere: a bit says what backward needs.
+    /// v above 0, a multiple of it elsewhere: one bit is enough for backward.
     TwoSlopes,
     /// Any other, by its number in `shaders/parts/curves.wgsl`; backward needs v.
     Curve(u32),
@@ -153,7 +153,7 @@ impl Epilogue {
         self.activation.number()
     }
 
-    /// Whether a mask of one bit per value says what backward needs of the activation.
+    /// Whether a mask of one bit per value is enough for backward.
     pub fn has_two_slopes(self) -> bool {
         self.activation.form() == Form::TwoSlopes
     }

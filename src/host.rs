@@ -11,7 +11,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `rank` | what a call hands in |
+//! | `rank` | the arguments of a call |
 //! | `traversal` | how an activation is cut into tiles |
 //! | `statistics`, `gradient` | sums of tiles |
 //! | `simd` | sums in vector registers |

@@ -55,7 +55,7 @@
 //!
 //! # Tracing
 //!
-//! With the feature `tracing` the crate reports what it does to a subscriber of the
+//! With the feature `tracing` the crate reports its work to a subscriber of the
 //! [`tracing`](https://docs.rs/tracing) crate.
 //!
 //! | target | level | |

@@ -88,7 +88,7 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if ulps <= MAX_ULPS { Ok(()) } else { Err("y is wrong".into()) }
 }
 
-/// What a pass over some photos gives.
+/// The result of a pass over some photos.
 struct Pass {
     /// (N, 3, H, W).
     y: Vec<f32>,

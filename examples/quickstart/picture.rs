@@ -19,7 +19,7 @@ const ROW: usize = 372;
 const BLACK: [u8; 3] = [28, 30, 34];
 const GREY: [u8; 3] = [98, 104, 112];
 
-/// A photo, and what is written under it.
+/// A photo, and its caption.
 pub struct Panel {
     /// (3, H, W), from 0 to 255.
     pub values: Vec<f32>,

@@ -12,7 +12,7 @@ use syncbn::{Error, ProcessGroup};
 /// Values that the peer broadcasts.
 const VALUES: usize = 3;
 
-/// A group of two, whose other rank says what this one says, in its own name, with edits.
+/// A group of two, whose other rank repeats the messages of this one in its own name, with edits.
 #[derive(Clone, Debug)]
 struct Peer {
     edits: Arc<[u8]>,
@@ -20,7 +20,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// What the peer answers to `message`.
+    /// The answer of the peer to `message`.
     ///
     /// Of the edits the first two bytes are the length that is left of the message, and each three
     /// that follow are a place and what is written there, in bits that change.

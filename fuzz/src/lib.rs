@@ -1,5 +1,5 @@
-//! What holds for any bytes that this crate reads: no panic, no more memory than the bytes account
-//! for, and what is decoded is encoded to the same again.
+//! The properties of reading any bytes: no panic, no more memory than the bytes account for, and a
+//! decoded value encodes to the same bytes.
 //!
 //! One function for each fuzz target; it panics where its property does not hold. `seeds` makes the
 //! bytes that a fuzzer starts from.
@@ -21,7 +21,7 @@ pub use settings::{config, statistics};
 pub use state::{state_file, state_message};
 pub use wire::{frame, list, merged, reduce};
 
-/// A target: what it is called, its property, and the seeds.
+/// A target: its name, its property, and the seeds.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// Every target.

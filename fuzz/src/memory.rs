@@ -1,4 +1,4 @@
-//! Counts what decoding allocates.
+//! Counts the memory that decoding allocates.
 
 use std::alloc::System;
 

@@ -1,4 +1,4 @@
-//! What a caller asks of a layer: shapes, lengths of padded samples, targets.
+//! The requests of a caller: shapes, lengths of padded samples, targets.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! What a fuzzer starts from: for each target some bytes that are as they should be, of every kind.
+//! The seeds of the fuzzer: for each target some valid inputs, of every kind.
 
 use syncbn::BatchNormConfig;
 use syncbn::config::{Activation, Initializer, Momentum};

@@ -1,5 +1,5 @@
 // The coefficients of double backward of a channel: what the host sends, for each value of an
-// element. parts/double_gradient.wgsl has what is made of them.
+// element. parts/double_gradient.wgsl uses them.
 //
 // All but u, us and q are 0 where the statistics were constants. A gradient that is not finite has
 // a NaN k1 or q.

@@ -48,7 +48,7 @@ fn is_zero(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7fffffffu) == 0u;
 }
 
-// A channel, and what normalized it.
+// A channel, and its centering.
 struct DoubleChannel {
     channel: u32,
     rest: f32,

@@ -80,7 +80,7 @@ fn integer_of(t: V) -> U {
     return bitcast<U>(I(round(t))) + U(BIAS);
 }
 
-// round((t − q)·2²⁴) + 2²⁹: what rounding took from t, exactly, in finer steps.
+// round((t − q)·2²⁴) + 2²⁹: the rounding error of t, exactly, in finer steps.
 fn rest_of(t: V) -> U {
     return integer_of(difference(t, settled(round(t))) * V(16777216.0));
 }

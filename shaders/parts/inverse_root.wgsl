@@ -44,7 +44,7 @@ fn inverse_root(v: f32, eps: f32, eps_rest: f32) -> f32 {
         rest = settled_f32(rest * UP);
     }
     let root = settled_f32(1.0 / sqrt(sum));
-    // sum·root², which is 1 but for what division and root are off.
+    // sum·root², which is 1 up to the errors of division and root.
     let product = settled_f32(sum * root);
     let square = settled_f32(product * root);
     let lower = settled_f32((rounding_of(sum, root, product) + rest * root) * root);

@@ -97,7 +97,7 @@ fn merge_vector(own: array<vec4<u32>, SUMS>, walk: Walk, invocation: u32, vector
     workgroupBarrier();
 }
 
-// Merges what the lanes have summed and writes what comes of it.
+// Merges the sums of the lanes and writes the result.
 fn merge_over_lanes(own: LaneSums, walk: Walk, invocation: u32) {
     if (params.takes == RANGE) {
         let ends = words_of(own.ends.low, own.ends.high, U(0u), U(0u));

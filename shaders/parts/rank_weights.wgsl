@@ -23,7 +23,7 @@ fn weight_of(rank: u32) -> RankWeight {
 #if ONE_RANK
 var<private> sums_of_rank: vec4<f32>;
 
-// Settled: what memory does to sums on their way through it.
+// Settled, as sums are that pass through memory.
 fn sums_of(rank: u32, channel: u32) -> vec4<f32> {
     return settled_vec4(sums_of_rank);
 }

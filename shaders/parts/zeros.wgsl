@@ -1,5 +1,5 @@
-// How a kernel notes what is not finite while it sums: v·0 is 0, or a NaN where v is NaN or
-// infinite. That is one operation of f32 for each value. To look at exponents takes two of
+// How a kernel detects values that are not finite while it sums: v·0 is 0, or a NaN where v is NaN
+// or infinite. That is one operation of f32 for each value. To look at exponents takes two of
 // integers, which many GPUs do half as fast.
 
 #import params

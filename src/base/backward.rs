@@ -14,7 +14,7 @@ use crate::saved::SavedCall;
 use crate::shape::Shape;
 use crate::tensor::{ListMut, Output, Tensor, Tensors, all_like};
 
-/// Gradients that are made for the caller; what is not made is `None`.
+/// Gradients that are made for the caller; the others are `None`.
 #[derive(Debug, Default)]
 pub(crate) struct GradientTensors {
     pub input: Option<Vec<Tensor>>,
@@ -62,7 +62,7 @@ pub(crate) struct CheckedBackward {
 }
 
 impl Base {
-    /// Checks what backward is given, targets included, and makes the gradients of these steps that
+    /// Checks the inputs and targets of backward, and makes the gradients of these steps that
     /// are to be returned.
     pub fn check_backward(
         &self,

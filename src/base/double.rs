@@ -24,7 +24,7 @@ pub(crate) struct CheckedDouble {
 }
 
 impl Base {
-    /// Checks what double backward is given, and makes the tensors that it writes.
+    /// Checks the inputs of double backward, and makes the tensors that it writes.
     pub fn check_double(
         &self,
         saved: &SavedCall,
@@ -60,7 +60,7 @@ impl Base {
         Ok(CheckedDouble { shapes, input: all_like(&x)?, grad_output: all_like(&x)?, weight: None })
     }
 
-    /// Refuses what has no closed second derivative here.
+    /// Refuses calls and layers that double backward does not support.
     fn check_differentiable(&self, saved: &SavedCall) -> Result<(), ArgumentError> {
         let argument = "double_backward";
         if saved.padding.iter().any(Option::is_some) {

@@ -14,8 +14,8 @@ use crate::shape::Shape;
 use crate::tensor::{Tensor, Tensors, all_like};
 
 impl Base {
-    /// Checks what forward is given, targets included, makes the outputs that are to be returned,
-    /// and remembers by what the call is recognized.
+    /// Checks the inputs and targets of forward, makes the outputs that are to be returned, and
+    /// remembers the identity of the call's tensors.
     pub fn check_forward(
         &self,
         parts: &ForwardParts<'_>,

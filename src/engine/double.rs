@@ -50,7 +50,8 @@ impl DoubleRank<'_> {
     /// Makes the plans of a rank on the layer's device; its other fields are set.
     ///
     /// # Errors
-    /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
+    /// [`LimitError`](crate::error::LimitError) for tensors that the device cannot bind or
+    /// dispatch.
     pub fn plan(&mut self, device: &Device) -> Result<(), Error> {
         let Kind::Gpu(gpu) = device.kind() else { return Ok(()) };
         let x = Activation { shape: &self.shape, dtype: self.x.dtype() };

@@ -33,7 +33,7 @@ pub(crate) fn ranges(
     }
 }
 
-/// Sums of the integers of x, or with `rests` of what rounding took from them, as [`ranges`].
+/// Sums of the integers of x, or with `rests` of their rounding errors, as [`ranges`].
 pub(crate) fn integers(
     device: &Device,
     ranks: Vec<(&mut ForwardRank<'_>, &[GridParams])>,

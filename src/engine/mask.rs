@@ -1,4 +1,4 @@
-//! The mask of the activation: what forward may keep so that backward needs no residual.
+//! The mask of the activation, which forward may keep so that backward needs no residual.
 
 use std::sync::Arc;
 

@@ -95,7 +95,8 @@ impl<'a> ForwardRank<'a> {
     /// is kept; its other fields are set. Nothing that follows can find a limit exceeded.
     ///
     /// # Errors
-    /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
+    /// [`LimitError`](crate::error::LimitError) for tensors that the device cannot bind or
+    /// dispatch.
     pub fn plan(
         &mut self,
         device: &Device,
@@ -173,7 +174,8 @@ impl BackwardRank<'_> {
     /// Makes the plans of a rank on the layer's device; its other fields are set.
     ///
     /// # Errors
-    /// [`LimitError`](crate::error::LimitError) for what the device cannot bind or dispatch.
+    /// [`LimitError`](crate::error::LimitError) for tensors that the device cannot bind or
+    /// dispatch.
     pub fn plan(&mut self, device: &Device, steps: Steps) -> Result<(), Error> {
         let Kind::Gpu(gpu) = device.kind() else { return Ok(()) };
         let x = Activation { shape: &self.shape, dtype: self.x.dtype() };

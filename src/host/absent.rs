@@ -1,6 +1,6 @@
 //! In the place of `host` without that feature: its names, as types that have no values.
 
-/// There is nobody who computes.
+/// There are no threads without the feature `host`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Threads {}
 

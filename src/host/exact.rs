@@ -60,7 +60,7 @@ impl Grids<'_> {
         if self.g.is_empty() { zero(self.x) } else { zero(self.g) }
     }
 
-    /// Leaves 0 of what is not finite: channels whose integers are all 0 have no other sums.
+    /// Clears the sums of channels whose grid is 0, because their integers are all 0.
     fn without_zero(&self, mut sums: Vec<[i128; 2]>) -> Vec<[i128; 2]> {
         let is_zero = |of: Option<&GridParams>| of.is_some_and(|of| of.scale == 0.0);
         for (channel, [first, second]) in sums.iter_mut().enumerate() {
@@ -159,7 +159,7 @@ pub(crate) fn local_ranges<X: Element>(
     ranges(walk.take::<Ends<false>>(), shape)
 }
 
-/// Σq and Σq² of every channel of x; with `rests` Σr and Σ(2²⁵·q·r + r²) of what rounding took.
+/// Σq and Σq² of every channel of x; with `rests` Σr and Σ(2²⁵·q·r + r²) of the rounding errors r.
 pub(crate) fn local_integers<X: Element>(
     x: &[X],
     shape: &Shape,

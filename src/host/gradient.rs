@@ -1,7 +1,8 @@
 //! Gradient sums of every channel: Σg and Σ g·(x − pivot), tile by tile about forward's pivot, in
 //! f32 and then f64.
 //!
-//! g is what lies before the activation: grad_output, or its part where the activation is active.
+//! g is the gradient before the activation: grad_output, or its part where the activation is
+//! active.
 
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -9,7 +9,7 @@ use crate::stats::{Centering, GradCentering};
 
 /// Bytes of results of all ranks from which on they are large. They are written with non-temporal
 /// stores then: they would not stay in the caches until somebody reads them, and the memory that
-/// they replace is not read first. And what is read is prefetched by software.
+/// they replace is not read first. And inputs are prefetched by software.
 pub(super) const LARGE_BYTES: usize = 4 << 20;
 
 /// A layer on the host: parameters, (C) each, and its epilogue.

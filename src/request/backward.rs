@@ -19,7 +19,7 @@ pub struct Backward<'a, O: Output = Tensor> {
     kind: PhantomData<fn() -> O>,
 }
 
-/// A [`Backward`] without the type of what comes back.
+/// A [`Backward`] without the type of its result.
 #[derive(Debug)]
 pub(crate) struct BackwardParts<'a> {
     pub inputs: Inputs<'a>,
@@ -58,7 +58,7 @@ impl BackwardParts<'_> {
     }
 }
 
-/// Where gradients go; what is `None` is not wanted.
+/// The targets of gradients; `None` for a gradient that is not wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Targets<'a> {
     pub input: Option<ListMut<'a>>,
@@ -150,7 +150,8 @@ impl<'a, O: Output> Backward<'a, O> {
 }
 
 impl Backward<'_, ()> {
-    /// Adds the gradients of weight and bias to what their targets hold, instead of replacing it.
+    /// Adds the gradients of weight and bias to the values of their targets, instead of replacing
+    /// them.
     /// Each gradient is rounded to f32 first. The gradients of x and of the residual are replaced
     /// as usual. A gradient without a target is not computed, here as elsewhere.
     pub fn accumulate(mut self) -> Self {

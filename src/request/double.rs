@@ -23,7 +23,7 @@ pub struct DoubleBackward<'a, O: Output = Tensor> {
     kind: PhantomData<fn() -> O>,
 }
 
-/// A [`DoubleBackward`] without the type of what comes back.
+/// A [`DoubleBackward`] without the type of its result.
 #[derive(Debug)]
 pub(crate) struct DoubleParts<'a> {
     pub inputs: Inputs<'a>,

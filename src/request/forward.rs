@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 ///
 /// A request is made of one tensor, which is one rank, or of a list with one tensor per rank: `&x`,
 /// `&[x, …]`, `&vec`, `[&x, …]`. If nothing else has to be said, these are requests themselves:
-/// `layer.forward_train(&x)`. The type `O` is what comes back: a [`Tensor`] for one tensor, a
+/// `layer.forward_train(&x)`. The type `O` is that of the result: a [`Tensor`] for one tensor, a
 /// `Vec<Tensor>` for a list, `()` if the caller gave the targets.
 ///
 /// ```
@@ -34,7 +34,7 @@ pub struct Forward<'a, O: Output = Tensor> {
     kind: PhantomData<fn() -> O>,
 }
 
-/// A [`Forward`] without the type of what comes back.
+/// A [`Forward`] without the type of its result.
 #[derive(Debug)]
 pub(crate) struct ForwardParts<'a> {
     pub x: Source<'a>,
@@ -61,7 +61,7 @@ impl<'a> Forward<'a> {
         Forward::new(Source::Read(x.list()))
     }
 
-    /// Overwrites x with y. Backward refuses what such a call has saved, because x is gone. Use it
+    /// Overwrites x with y. Backward refuses the `saved` of such a call, because x is gone. Use it
     /// for a call that is never differentiated, or if the program can make x again.
     pub fn in_place(x: impl RanksMut<'a>) -> Forward<'a, ()> {
         Forward::new(Source::InPlace(x.list()))

@@ -1,4 +1,5 @@
-//! Double backward in f64: the sums of a channel that it exchanges, and what devices get of them.
+//! Double backward in f64: the sums of a channel that it exchanges, and the coefficients for
+//! devices.
 //!
 //! Of a channel with N values over all ranks, s = inv_std, h = (x − mean)·s and the layer's weight
 //! w. g is the gradient before the activation, v the cotangent of grad_input, u and q those of
@@ -40,10 +41,10 @@ impl DoubleSums {
     /// Pairs of one channel.
     pub const PAIRS: usize = 4;
 
-    /// From what a device has summed: Σv, Σ v·(x − pivot), and Σ v·r of the remainder
+    /// From the sums of a device: Σv, Σ v·(x − pivot), and Σ v·r of the remainder
     /// r = g − mean_dy − (x − mean)·projection, with both as they were sent. mean = pivot + `rest`.
     ///
-    /// r is about as large as p: what is added to Σ v·r, in f64, is what f32 would have lost.
+    /// r is about as large as p. The term added to Σ v·r, in f64, is one that f32 would lose.
     pub fn from_pivot(
         gradient: GradientSums,
         [sum_v, sum_v_x, sum_vr]: [f64; 3],
@@ -69,7 +70,7 @@ impl DoubleSums {
             .map(DoublePair)
     }
 
-    /// From what has travelled.
+    /// From the values of a message.
     pub fn of_pairs(pairs: [DoublePair; Self::PAIRS]) -> Self {
         let [[sum_dy, sum_dy_xmu], [sum_v, sum_v_xmu], [sum_vg, weight], [bias, _]] =
             pairs.map(|pair| pair.0);

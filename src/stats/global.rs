@@ -13,7 +13,7 @@ pub struct Global<T> {
     /// Ranges of x, if its sums were of integers. Backward uses the same.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     ranges: Option<Vec<ValueRange>>,
-    /// Where the layer renormalizes: what it does so by.
+    /// The coefficients of a layer that renormalizes.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     renormalized: Option<Renormalized>,
 }

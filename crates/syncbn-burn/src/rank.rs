@@ -134,7 +134,7 @@ impl Rank {
     /// have ended: layers wait for every rank.
     ///
     /// # Errors
-    /// [`Error::Layer`] with what the exchange reports.
+    /// [`Error::Layer`] with the error of the exchange.
     pub fn any_has_batch(&self, has_batch: bool) -> Result<bool, Error> {
         let mut left = [f32::from(u8::from(has_batch))];
         pollster::block_on(self.group().all_reduce_sum([&mut left[..]]))?;

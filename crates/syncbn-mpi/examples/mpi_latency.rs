@@ -19,7 +19,7 @@ use syncbn_mpi::Mpi;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Steps before those that count: connections are made in the first.
 const WARM_UP: usize = 50;
-/// What is measured, in the order of a step.
+/// The measurements, in the order of a step.
 const MEASURED: [&str; 5] =
     ["MPI_Allreduce", "transport", "exchange", "forward", "forward, no group"];
 

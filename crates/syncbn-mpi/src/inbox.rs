@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::notice::Tag;
 use crate::raw::{Failure, Receiving};
 
-/// A message under way: who sent it, its tag, and the rest.
+/// A message under way: its sender, its tag, and the rest.
 pub(crate) type Under<T> = (usize, Tag, T);
 /// A message that is there.
 pub(crate) type Arrived = Under<Arc<[u8]>>;

@@ -40,7 +40,7 @@ fn first_failure() -> MutexGuard<'static, Option<String>> {
     FAILURE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes in what has arrived in all groups, except those that a thread works at.
+/// Takes in the messages of all groups, except those that a thread works at.
 pub(crate) fn look() {
     let groups: Vec<Arc<Group>> = match GROUPS.try_lock() {
         Ok(groups) => groups.iter().filter_map(Weak::upgrade).collect(),

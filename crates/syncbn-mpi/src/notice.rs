@@ -27,7 +27,7 @@ pub(crate) enum Notice {
     Sure { key: u64 },
     /// The sender has given up waiting for the other members, and does not come.
     Unready { key: u64 },
-    /// The sender asks who goes on after a failure.
+    /// The sender asks for the survivors of a failure.
     Present,
     /// It asks no more.
     Withdrawn,

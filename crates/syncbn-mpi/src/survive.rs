@@ -35,7 +35,7 @@ pub(crate) use roll::{Id, Proposal, Roll};
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The question of a rank who goes on.
+/// A rank's request for the survivors.
 struct Question {
     group: Arc<Group>,
     agreement: Agreement,
@@ -74,8 +74,8 @@ impl Question {
     }
 }
 
-/// A rank that asks who goes on. Dropped before it knows, it takes its question back. If the others
-/// may be making the group with it, it makes it too, and leaves it.
+/// A rank that asks for the survivors. If it is dropped before the answer, it withdraws its
+/// request. If the others may be making the group with it, it makes it too, and leaves it.
 struct Asking(Option<Question>);
 
 impl Drop for Asking {

@@ -53,7 +53,7 @@ impl<C: Course> Exchange<C> {
         Self { group, course, round, deadline, began: awake::now(), sleep: None, over: false }
     }
 
-    /// Sends what can be sent before anything has arrived.
+    /// Sends the messages that need no answer of another rank.
     pub fn begin(&mut self, state: &mut State) {
         // A result, of a group of one, is there again at the first look.
         let _ = self.course.advance(&self.group, state, self.round);

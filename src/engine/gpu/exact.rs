@@ -13,7 +13,7 @@ use crate::gpu::{Gpu, Pending};
 use crate::plan::{CHANNEL_INTEGERS_BYTES, SumsPlan, Taken};
 use crate::stats::{GridParams, IntegerSums, Normalization, ValueRange};
 
-/// 2²⁹: what every integer is shifted by.
+/// 2²⁹, the offset that kernels add to every integer.
 const BIAS: i128 = 1 << 29;
 
 /// The integers that a kernel writes for a channel.
@@ -178,7 +178,7 @@ fn has_integers(grid: &GridParams) -> bool {
     grid.scale != 0.0
 }
 
-/// Sums of every channel that is kept, from what its jobs have left; 0 of others.
+/// Sums of every channel that is kept, from the integers of its jobs; 0 of others.
 fn sums_of<const STATISTICS: bool>(
     taker: &Taker,
     wanted: Vec<Wanted>,

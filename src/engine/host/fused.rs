@@ -1,4 +1,4 @@
-//! Passes that write their outputs while what they have summed is in the cache.
+//! Passes that write their outputs while the summed values are in the cache.
 
 use super::{backward, forward};
 use crate::device::{Device, Kind};

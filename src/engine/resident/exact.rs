@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
 use crate::plan::{Merge, Role, Section, SumsPlan, Taken};
 
-/// The sums of all ranks, and what makes them.
+/// The sums of all ranks, with their plans and memory.
 pub(super) struct Integers {
     all: Lease,
     /// `None` for a rank without values.

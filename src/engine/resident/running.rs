@@ -62,7 +62,7 @@ impl Running {
         Ok(Self { slice: gpu.upload(&entries)? })
     }
 
-    /// Replaces them, in order with what is submitted.
+    /// Replaces them, in order with submitted commands.
     pub fn write(&mut self, gpu: &Gpu, stats: &RunningStats) -> Result<(), Error> {
         gpu.write(&self.slice, bytemuck::cast_slice(&entries(stats)))
     }

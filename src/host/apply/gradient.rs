@@ -128,7 +128,7 @@ impl<X: Element> Upstream<'_, X> {
         gate(g, v, self.epilogue);
     }
 
-    /// Prefetches what [`read`](Self::read) reads in any case.
+    /// Prefetches the inputs that [`read`](Self::read) always reads.
     #[inline(always)]
     pub fn prefetch<G: Element>(&self, g: Gradients<'_, G>, at: usize, n: usize) {
         prefetch(&self.x[at..at + n]);

@@ -13,7 +13,7 @@ use crate::host::intrinsics::{CACHE_LINE_BYTES, CacheLine, NonTemporalStores, fe
 pub(in crate::host) struct Output<'a, Y> {
     values: &'a mut [Y],
     stores: Option<NonTemporalStores>,
-    /// Whether kernels may write here what they compute.
+    /// Whether kernels may write their results here.
     is_direct: bool,
 }
 
@@ -79,7 +79,7 @@ impl<'a, Y: Element> Output<'a, Y> {
         prefetch_ahead(self.values, at);
     }
 
-    /// Copies what lies there before it is written.
+    /// Copies the old values before they are overwritten.
     #[inline(always)]
     pub fn copy(&self, at: &Range<usize>, to: &mut Block) {
         widen(&self.values[at.clone()], &mut to.0[..at.len()]);

@@ -76,7 +76,7 @@ impl ColumnSums {
         }
     }
 
-    /// Adds what a patch has to the sums in f64.
+    /// Adds the sums of a patch to those in f64.
     #[inline(always)]
     pub fn take(&mut self, patch: &PatchSums) {
         for (sums, partial) in self.sums.iter_mut().zip(&patch.partial) {

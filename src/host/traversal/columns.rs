@@ -35,7 +35,7 @@ pub(in crate::host) struct Blocks<'a> {
     pub len: usize,
 }
 
-/// Some rows and columns: what is summed before anything merges.
+/// Some rows and columns, whose values are summed before sums merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct ColumnTile {
     /// Ranges of neighbouring rows: one, unless samples are padded.

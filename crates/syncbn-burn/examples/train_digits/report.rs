@@ -1,4 +1,4 @@
-//! What the runs have shown: a table for the terminal and curves for a picture.
+//! The report of the runs: a table for the terminal and curves for a picture.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const FONT: &[u8] = include_bytes!("../../../../examples/data/fonts/Roboto-Regul
 /// Steps over which a loss is averaged for its curve: single batches of eight jump.
 const SMOOTHED: usize = 32;
 
-/// What a way is called.
+/// The label of a way to normalize.
 pub fn name(way: Way) -> &'static str {
     match way {
         Way::Local => "local, 4 × 2 samples",

@@ -50,7 +50,7 @@ pub struct Plan {
     pub samples: usize,
 }
 
-/// What a run leaves.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Mean loss of the whole batch, step by step.

@@ -162,7 +162,7 @@ impl<S: Scope> Normalization<S> {
         })
     }
 
-    /// Lets the running statistics be what the device has made.
+    /// Replaces the running statistics by those of the device.
     fn follow_on_device(&self, now: [Tensor<1>; 2], next: [CubeTensor; 2]) {
         let states = [&self.running_mean, &self.running_var];
         for ((state, now), next) in states.into_iter().zip(now).zip(next) {

@@ -74,7 +74,7 @@ impl Roll {
         }
     }
 
-    /// Whether a rank asks who goes on.
+    /// Whether a rank asks for the survivors.
     pub(super) fn asks(&self, rank: usize) -> bool {
         self.asks.get(&rank) == Some(&true)
     }
