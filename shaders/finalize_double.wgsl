@@ -3,8 +3,7 @@
 //
 // With s = inv_std, h = (x − mean)·s and sums over all ranks that the statistics were taken of:
 // A = Σg, B = Σ g·h, V = Σv, H = Σ v·h, P = Σ v·p; u and q are the cotangents of grad_weight and
-// grad_bias.
-// parts/double_coefficients.wgsl makes the coefficients from
+// grad_bias. parts/double_coefficients.wgsl makes the coefficients from
 //
 //   mean_v = V/N, mean_vh = H/N, mean_dy = A/N, us = u·s, shift = s·Σ (u − u_rank)·A_rank/N,
 //   k1 = s·Σ u_rank·B_rank/N, k2 = s·(P − 2·B·H/N)/N, g_factor = s·H/N, v_factor = s·B/N
