@@ -17,7 +17,7 @@ struct Affine {
     scale: V,
     shift: V,
     unit: V,              // power of two in which the first three count
-    not_finite: U,        // the bits of a NaN where the channel is not finite, else 0
+    not_finite: B,        // whether the channel is not finite: then all of it is NaN
 }
 
 #if FOUR_CHANNELS
@@ -44,9 +44,9 @@ fn biases_of(channel: u32) -> V {
 #endif
 #endif
 
-// The bits of a NaN where a value is not finite, else 0.
-fn nan_where_not_finite(value: V) -> U {
-    return choose_element(U(0u), U(NOT_FINITE), is_not_finite_element(value));
+// These bits, or those of one NaN: so every kernel writes the same.
+fn nan_where(is_nan: B, bits: U) -> U {
+    return choose_element(bits, U(NOT_FINITE), is_nan);
 }
 
 fn affine_of(channel: u32) -> Affine {
@@ -76,7 +76,7 @@ fn affine_of(channel: u32) -> Affine {
         shift = settled(shift + biases_of(channel));
     }
 #endif
-    return Affine(pivot, rest, scale, shift, unit, nan_where_not_finite(inv_std));
+    return Affine(pivot, rest, scale, shift, unit, is_not_finite_element(inv_std));
 }
 
 // x − pivot in units: exact as x·unit is, and where x is near the mean.
@@ -92,6 +92,5 @@ fn value_of(x: V, address: u32, affine: Affine) -> U {
 #if RESIDUAL
     v = settled(v) + load_residual(address);
 #endif
-    // A NaN with whatever bits are set besides.
-    return bitcast<U>(v) | affine.not_finite;
+    return nan_where(affine.not_finite, bitcast<U>(v));
 }

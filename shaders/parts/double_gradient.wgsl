@@ -31,15 +31,15 @@ fn double_gradient_at(address: u32, g_address: u32, step: u32, own: DoubleCoeffi
     let v = difference(cotangent_at(address), own.of_v.a);
     let projected = difference(v, settled(h * own.of_v.b));
     let gradient = own.factor * projected + (own.of_v.c * h + own.of_v.d);
-    let not_finite = own.affine.not_finite | nan_where_not_finite(own.of_v.d);
+    let not_finite = own.affine.not_finite | is_not_finite_element(own.of_v.d);
 #if ACTIVATION
     let passes = was_active(x, address, step, own.affine);
     let gated = select(scaled_by_slope(gradient), gradient, passes);
     // A slope of 0 makes any value 0, NaN too.
     let is_cut = !passes & B(params.slope == 0.0);
-    return choose_element(bitcast<U>(gated) | not_finite, U(0u), is_cut);
+    return choose_element(nan_where(not_finite, bitcast<U>(gated)), U(0u), is_cut);
 #else
-    return bitcast<U>(gradient) | not_finite;
+    return nan_where(not_finite, bitcast<U>(gradient));
 #endif
 }
 #else
@@ -55,6 +55,7 @@ fn double_gradient_at(address: u32, g_address: u32, step: u32, own: DoubleCoeffi
     let direct = settled(own.of_x.b * g + own.of_x.c);
     let of_batch = difference(direct, settled(h * own.of_x.d));
     let gradient = difference(of_batch, settled(own.factor * products));
-    return bitcast<U>(gradient) | own.affine.not_finite | nan_where_not_finite(own.of_x.d);
+    let not_finite = own.affine.not_finite | is_not_finite_element(own.of_x.d);
+    return nan_where(not_finite, bitcast<U>(gradient));
 }
 #endif

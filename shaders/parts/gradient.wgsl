@@ -40,7 +40,7 @@ fn grad_coefficients_of(channel: u32) -> GradCoefficients {
         mean_dy,
         projection,
         factor,
-        affine.not_finite | nan_where_not_finite(mean_dy),
+        affine.not_finite | is_not_finite_element(mean_dy),
     );
 }
 

@@ -11,7 +11,7 @@ struct GradCoefficients {
     mean_dy: V,
     projection: V,
     factor: V,            // weight·inv_std of x as it is, in units of 1
-    not_finite: U,        // the bits of a NaN where grad_input is not finite, else 0
+    not_finite: B,        // whether grad_input is not finite
 }
 
 // The bits of grad_input of an element x with g before the activation.
@@ -25,5 +25,5 @@ fn gradient_of(x: V, g: V, of_channel: GradCoefficients) -> U {
 #else
     let from_mean = g;
 #endif
-    return bitcast<U>(of_channel.factor * from_mean) | of_channel.not_finite;
+    return nan_where(of_channel.not_finite, bitcast<U>(of_channel.factor * from_mean));
 }
