@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use futures::future::{BoxFuture, FutureExt};
+
 use super::ProcessGroup;
 use super::frame::{Frame, FrameError, Header, Payload, Phase};
 use super::list::{check_length, pack, unpack};
@@ -130,10 +132,17 @@ impl Operation {
     }
 
     /// The payloads of all ranks in this operation, in rank order. Their headers agree.
-    pub async fn gather(&self, payload: Payload) -> Result<Vec<Payload>, ExchangeError> {
-        let say = || vec![Said { header: self.header.clone(), payload, state: None }];
-        let gathered = Self::gather_list(&[self], say).await;
-        gathered.map(|list| list.into_iter().flatten().collect()).map_err(|failure| failure.error)
+    ///
+    /// Boxed, and so compiled once, not by each application that awaits it.
+    pub fn gather(&self, payload: Payload) -> BoxFuture<'_, Result<Vec<Payload>, ExchangeError>> {
+        async move {
+            let say = || vec![Said { header: self.header.clone(), payload, state: None }];
+            match Self::gather_list(&[self], say).await {
+                Ok(list) => Ok(list.into_iter().flatten().collect()),
+                Err(failure) => Err(failure.error),
+            }
+        }
+        .boxed()
     }
 
     /// [`exchange`](Self::exchange) without a reduce operation. All headers agree. Returns

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::future::{BoxFuture, FutureExt};
+
 use super::merge::merge_payloads;
 use super::merge_parts;
 use crate::checksum::Checksum;
@@ -58,7 +60,16 @@ impl ProcessGroup {
         phase: Phase,
         values: impl IntoIterator<Item = &'a mut V>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let mut slices: Vec<&'a mut [f32]> = values.into_iter().map(AsMut::as_mut).collect();
+        let slices: Vec<&'a mut [f32]> = values.into_iter().map(AsMut::as_mut).collect();
+        async move { self.sum_slices(phase, slices).await }
+    }
+
+    /// Boxed, and so compiled once, not by each application that awaits it.
+    fn sum_slices<'s>(
+        &'s self,
+        phase: Phase,
+        mut slices: Vec<&'s mut [f32]>,
+    ) -> BoxFuture<'s, Result<(), Error>> {
         async move {
             if self.world_size() == 1 {
                 return Ok(());
@@ -88,6 +99,7 @@ impl ProcessGroup {
             }
             Ok(())
         }
+        .boxed()
     }
 
     /// Gives a message to every rank and gets everyone's, in rank order, of any length each.

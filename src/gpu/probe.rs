@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::future::{BoxFuture, FutureExt};
 
 use super::opening::Opening;
 use super::pipelines::Pipeline;
@@ -64,7 +64,13 @@ impl Opening {
 
     /// The fast paths at which the driver is sound, and other findings. Ends after [`DEADLINE`] at
     /// the latest.
-    pub async fn probe(&self, paths: FastPaths) -> Found {
+    ///
+    /// Boxed, and so compiled once, not by each application that awaits it.
+    pub fn probe(&self, paths: FastPaths) -> BoxFuture<'_, Found> {
+        self.probe_paths(paths).boxed()
+    }
+
+    async fn probe_paths(&self, paths: FastPaths) -> Found {
         let adapter = self.device.adapter_info();
         let backend = adapter.backend;
         if backend == wgpu::Backend::Noop {

@@ -1,7 +1,7 @@
 //! Backward of one or several layers: gradient sums on every device, exchange, gradients on every
 //! device.
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, FutureExt, try_join_all};
 use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
@@ -34,10 +34,21 @@ pub(crate) struct BackwardCall<'r> {
 pub(crate) async fn backward_of<O: Output>(
     calls: Vec<BackwardCall<'_>>,
 ) -> Result<Vec<Gradients<O>>, Failure> {
+    let done = backward(calls).await?;
+    let gradients =
+        done.into_iter().map(|(checked, report)| checked.made.into_output(Some(report)));
+    Ok(gradients.collect::<Result<_, _>>()?)
+}
+
+/// Results of a call: what it made, and the report.
+type Done = (CheckedBackward, BackwardReport);
+
+/// Boxed, as forward is.
+fn backward<'r>(calls: Vec<BackwardCall<'r>>) -> BoxFuture<'r, Result<Vec<Done>, Failure>> {
     let ranks = calls.iter().map(|call| call.parts.inputs.x.len()).sum();
     let bytes = || calls.iter().map(|call| call.parts.inputs.bytes()).sum();
     let span = span(Phase::Backward, calls.iter().map(|call| call.layer), ranks, bytes);
-    let work = async {
+    let work = async move {
         let (communicating, begun) =
             begin(calls.iter().map(|BackwardCall { layer, saved, .. }| {
                 let exchanges = saved.call().statistics == Statistics::Group;
@@ -51,10 +62,7 @@ pub(crate) async fn backward_of<O: Output>(
         };
         end(communicating, result)
     };
-    let done = span.around(work).await?;
-    let gradients =
-        done.into_iter().map(|(checked, report)| checked.made.into_output(Some(report)));
-    Ok(gradients.collect::<Result<_, _>>()?)
+    async move { span.around(work).await }.boxed()
 }
 
 /// How a call differentiates: the normalization, and the treatment of existing gradients.
@@ -70,10 +78,7 @@ pub(super) type Part<'r> = part::Part<'r, BackwardRank<'r>, GradientSums, Differ
 
 const ALL: Steps = Steps { sums: true, apply: true };
 
-async fn steps(
-    calls: Vec<BackwardCall<'_>>,
-    communicating: &Calls,
-) -> Result<Vec<(CheckedBackward, BackwardReport)>, Failure> {
+async fn steps(calls: Vec<BackwardCall<'_>>, communicating: &Calls) -> Result<Vec<Done>, Failure> {
     let mut checked = Vec::with_capacity(calls.len());
     for (index, call) in calls.iter().enumerate() {
         calls[0].layer.check_joint(call.layer).map_err(Failure::of(index))?;

@@ -1,6 +1,6 @@
 //! Double backward: the sums of backward, its own, one exchange of both, the gradients everywhere.
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, FutureExt, try_join_all};
 
 use super::member::{Begin, Calls, begin, end};
 use super::merging::{Exchanging, exchange};
@@ -22,9 +22,26 @@ pub(super) async fn double_backward_of<O: Output>(
     saved: &Saved,
     parts: DoubleParts<'_>,
 ) -> Result<DoubleGradients<O>, Failure> {
+    let (checked, weight) = double_backward(layer, saved, parts).await?;
+    Ok(DoubleGradients {
+        input: O::of_list(checked.input).map_err(Error::from)?,
+        grad_output: O::of_list(checked.grad_output).map_err(Error::from)?,
+        weight: weight.map(O::of_list).transpose().map_err(Error::from)?,
+    })
+}
+
+/// The gradients of activations, and of the weight where it gets one.
+type Done = (CheckedDouble, Option<Vec<Tensor>>);
+
+/// Boxed, as forward is.
+fn double_backward<'r>(
+    layer: &'r SyncBatchNorm,
+    saved: &'r Saved,
+    parts: DoubleParts<'r>,
+) -> BoxFuture<'r, Result<Done, Failure>> {
     let phase = Phase::DoubleBackward;
     let span = span(phase, std::iter::once(layer), parts.inputs.x.len(), || parts.inputs.bytes());
-    let work = async {
+    let work = async move {
         let exchanges = saved.call().statistics == Statistics::Group;
         let subject = saved.on_host().map_or(0, |of| of.subject);
         let call = exchanges.then(|| Begin { member: layer.member(), phase, subject });
@@ -35,12 +52,7 @@ pub(super) async fn double_backward_of<O: Output>(
         };
         end(communicating, result)
     };
-    let (checked, weight) = span.around(work).await?;
-    Ok(DoubleGradients {
-        input: O::of_list(checked.input).map_err(Error::from)?,
-        grad_output: O::of_list(checked.grad_output).map_err(Error::from)?,
-        weight: weight.map(O::of_list).transpose().map_err(Error::from)?,
-    })
+    async move { span.around(work).await }.boxed()
 }
 
 /// A call of double backward.
@@ -53,12 +65,7 @@ struct Call<'c> {
 type Cotangents = [Vec<Vec<f32>>; 2];
 
 impl Call<'_> {
-    /// The gradients of activations, and of the weight where it gets one.
-    async fn run(
-        &self,
-        parts: &DoubleParts<'_>,
-        calls: &Calls,
-    ) -> Result<(CheckedDouble, Option<Vec<Tensor>>), Failure> {
+    async fn run(&self, parts: &DoubleParts<'_>, calls: &Calls) -> Result<Done, Failure> {
         let of = self.saved.on_host().map_err(Error::from)?;
         let base = &self.layer.base;
         check_encode(&parts.inputs.encode).map_err(Error::from)?;

@@ -1,6 +1,7 @@
 //! Forward of one or several layers: sums on every device, exchange, normalization on every device.
 //! A call of one layer is a joint call of one.
 
+use futures::future::{BoxFuture, FutureExt};
 use web_time::Instant;
 
 use super::member::{Begin, Calls, begin, end};
@@ -28,7 +29,7 @@ pub(crate) struct ForwardCall<'r> {
 }
 
 /// Results of a call: outputs that it allocated, and the saved context.
-type Done = (Vec<Tensor>, Saved);
+pub(super) type Done = (Vec<Tensor>, Saved);
 
 /// Forward of several layers, with the type of their results.
 pub(crate) async fn forward_of<O: Output>(
@@ -44,8 +45,13 @@ pub(super) fn normalized<O: Output>((outputs, saved): Done) -> Result<Normalized
     Ok(Normalized { output: O::of_list(outputs)?, saved })
 }
 
-async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, Failure> {
-    let phase = |call: &ForwardCall<'_>| match (mode, call.parts.untracked) {
+/// Boxed, and so compiled once: an application that awaits an `async fn` compiles all that this
+/// awaits.
+fn forward<'r>(
+    calls: Vec<ForwardCall<'r>>,
+    mode: Mode,
+) -> BoxFuture<'r, Result<Vec<Done>, Failure>> {
+    let phase = move |call: &ForwardCall<'_>| match (mode, call.parts.untracked) {
         (_, true) => Phase::Recompute,
         (Mode::Train, false) => Phase::Forward,
         (Mode::Eval, false) => Phase::Evaluate,
@@ -54,7 +60,7 @@ async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, F
     let bytes = || calls.iter().map(|call| call.parts.bytes()).sum();
     let layers = calls.iter().map(|call| call.layer);
     let span = span(calls.first().map_or(Phase::Forward, phase), layers, ranks, bytes);
-    let work = async {
+    let work = async move {
         let (communicating, begun) = begin(calls.iter().map(|call| {
             let layer = call.layer;
             let exchanges = layer.config().statistics(mode) == Statistics::Group;
@@ -67,7 +73,7 @@ async fn forward(calls: Vec<ForwardCall<'_>>, mode: Mode) -> Result<Vec<Done>, F
         };
         end(communicating, result)
     };
-    span.around(work).await
+    async move { span.around(work).await }.boxed()
 }
 
 /// A layer during its call, with the statistics that normalize.

@@ -2,19 +2,20 @@
 
 use std::slice::from_mut;
 
-use futures::FutureExt;
+use futures::future::{BoxFuture, FutureExt};
 use web_time::Instant;
 
 use super::backward::{self, BackwardCall};
-use super::forward::{self, ForwardCall, Part, normalized};
+use super::forward::{self, Done, ForwardCall, Part, normalized};
 use super::part::check_forward_parts;
 use super::synchronize::synchronize;
 use super::{Failure, SyncBatchNorm};
+use crate::base::CheckedBackward;
 use crate::collective::{ANY_SUBJECT, Synchronization};
 use crate::config::{BatchNormConfig, Statistics};
 use crate::engine::{ForwardRank, Steps};
 use crate::error::{ArgumentError, Error};
-use crate::request::{Backward, Forward, Gradients, Normalized};
+use crate::request::{Backward, BackwardParts, Forward, ForwardParts, Gradients, Normalized};
 use crate::saved::{OnHost, Saved};
 use crate::stats::{
     ForwardReport, Global, GlobalGradientSums, GlobalStatistics, Local, LocalGradientSums,
@@ -41,13 +42,23 @@ impl SyncBatchNorm {
         &self,
         request: impl Into<Forward<'a, O>>,
     ) -> Result<LocalStatistics, Error> {
-        let Forward { parts, .. } = request.into();
-        check_forward_parts(&parts)?;
-        self.check_one_round()?;
-        let ranks = self.base.statistics_ranks(&parts)?;
-        let mut part = Part::new(self, ranks, Statistics::Group.into());
-        forward::local_statistics(from_mut(&mut part)).await?;
-        Ok(Local::new(self.config().num_features, part.local))
+        self.local_statistics_of(request.into().parts).await
+    }
+
+    /// Boxed, and so compiled once, not by each application that awaits it.
+    fn local_statistics_of<'r>(
+        &'r self,
+        parts: ForwardParts<'r>,
+    ) -> BoxFuture<'r, Result<LocalStatistics, Error>> {
+        async move {
+            check_forward_parts(&parts)?;
+            self.check_one_round()?;
+            let ranks = self.base.statistics_ranks(&parts)?;
+            let mut part = Part::new(self, ranks, Statistics::Group.into());
+            forward::local_statistics(from_mut(&mut part)).await?;
+            Ok(Local::new(self.config().num_features, part.local))
+        }
+        .boxed()
     }
 
     /// The second step of forward and of backward: merges over all ranks. Statistics update the
@@ -97,41 +108,56 @@ impl SyncBatchNorm {
         request: impl Into<Forward<'a, O>>,
         global: &GlobalStatistics,
     ) -> Result<Normalized<O>, Error> {
-        let call = ForwardCall { layer: self, parts: request.into().parts };
-        self.base.check_length("global", global.channels().len())?;
-        let mut channels = global.channels().to_vec();
-        check_statistics("global", 0, &mut channels)?;
-        let global = &global.with_channels(channels);
-        if self.config().reproducible && global.ranges().is_none() {
-            let reason = "the layer is reproducible, and they are not of `statistics_in_rounds`";
-            return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
+        normalized(self.normalize_by(request.into().parts, global).await?)
+    }
+
+    /// Boxed, as [`local_statistics_of`](Self::local_statistics_of) is.
+    fn normalize_by<'r>(
+        &'r self,
+        parts: ForwardParts<'r>,
+        global: &'r GlobalStatistics,
+    ) -> BoxFuture<'r, Result<Done, Error>> {
+        async move {
+            let call = ForwardCall { layer: self, parts };
+            self.base.check_length("global", global.channels().len())?;
+            let mut channels = global.channels().to_vec();
+            check_statistics("global", 0, &mut channels)?;
+            let global = &global.with_channels(channels);
+            if self.config().reproducible && global.ranges().is_none() {
+                let reason =
+                    "the layer is reproducible, and they are not of `statistics_in_rounds`";
+                return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
+            }
+            let BatchNormConfig { eps, renorm, .. } = *self.config();
+            if let Some(by) = global.renormalized() {
+                self.base
+                    .check_length("global.renormalized.running.mean", by.running.mean.len())?;
+                self.base.check_length("global.renormalized.running.var", by.running.var.len())?;
+            } else if renorm.is_some() {
+                let reason =
+                    "the layer renormalizes, and they are not of an exchange of such a layer";
+                return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
+            }
+            if let Some(ranges) = global.ranges() {
+                self.base.check_length("global.ranges", ranges.len())?;
+            }
+            let grids = global.grids().map(PerRank::Shared);
+            let mut checked = call.check(Statistics::Group)?;
+            let steps = Steps { sums: false, apply: true };
+            let started = Instant::now();
+            let ranks = checked.ranks(&self.base, call.parts, steps, None)?;
+            let mut part = Part::new(self, ranks, Statistics::Group.into());
+            let normalization = PerRank::Shared(global.normalization(eps));
+            forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization), Vec::new())
+                .await?;
+            let kept = ForwardRank::kept(part.ranks);
+            let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };
+            let report = ForwardReport { local: Local::empty(self.config().num_features), times };
+            let subject = ANY_SUBJECT;
+            let of = OnHost { subject, normalization, global: Some(global.clone()), grids, report };
+            Ok(forward::finish(checked, kept, of))
         }
-        let BatchNormConfig { eps, renorm, .. } = *self.config();
-        if let Some(by) = global.renormalized() {
-            self.base.check_length("global.renormalized.running.mean", by.running.mean.len())?;
-            self.base.check_length("global.renormalized.running.var", by.running.var.len())?;
-        } else if renorm.is_some() {
-            let reason = "the layer renormalizes, and they are not of an exchange of such a layer";
-            return Err(ArgumentError::NotWanted { argument: "global", reason }.into());
-        }
-        if let Some(ranges) = global.ranges() {
-            self.base.check_length("global.ranges", ranges.len())?;
-        }
-        let grids = global.grids().map(PerRank::Shared);
-        let mut checked = call.check(Statistics::Group)?;
-        let steps = Steps { sums: false, apply: true };
-        let started = Instant::now();
-        let ranks = checked.ranks(&self.base, call.parts, steps, None)?;
-        let mut part = Part::new(self, ranks, Statistics::Group.into());
-        let normalization = PerRank::Shared(global.normalization(eps));
-        forward::apply(from_mut(&mut part), std::slice::from_ref(&normalization), Vec::new())
-            .await?;
-        let kept = ForwardRank::kept(part.ranks);
-        let times = PhaseTimes { apply: started.elapsed(), ..PhaseTimes::default() };
-        let report = ForwardReport { local: Local::empty(self.config().num_features), times };
-        let subject = ANY_SUBJECT;
-        let of = OnHost { subject, normalization, global: Some(global.clone()), grids, report };
-        normalized(forward::finish(checked, kept, of))
+        .boxed()
     }
 
     /// The first step of backward: the gradient sums of each of this caller's ranks. It does not
@@ -150,16 +176,28 @@ impl SyncBatchNorm {
         saved: &Saved,
         request: Backward<'_, O>,
     ) -> Result<LocalGradientSums, Error> {
-        let mut call = BackwardCall { layer: self, saved, parts: request.parts };
-        check_steps(saved)?;
-        self.check_one_round()?;
-        call.parts.targets.get_or_insert_default();
-        let steps = Steps { sums: true, apply: false };
-        let mut checked = call.check(steps)?;
-        let mut part = call.part(&mut checked, steps)?;
-        backward::gradient_sums(from_mut(&mut part)).await?;
-        part.write_parameters().await?;
-        Ok(Local::new(self.config().num_features, part.local))
+        self.local_gradient_sums_of(saved, request.parts).await
+    }
+
+    /// Boxed, as [`local_statistics_of`](Self::local_statistics_of) is.
+    fn local_gradient_sums_of<'r>(
+        &'r self,
+        saved: &'r Saved,
+        parts: BackwardParts<'r>,
+    ) -> BoxFuture<'r, Result<LocalGradientSums, Error>> {
+        async move {
+            let mut call = BackwardCall { layer: self, saved, parts };
+            check_steps(saved)?;
+            self.check_one_round()?;
+            call.parts.targets.get_or_insert_default();
+            let steps = Steps { sums: true, apply: false };
+            let mut checked = call.check(steps)?;
+            let mut part = call.part(&mut checked, steps)?;
+            backward::gradient_sums(from_mut(&mut part)).await?;
+            part.write_parameters().await?;
+            Ok(Local::new(self.config().num_features, part.local))
+        }
+        .boxed()
     }
 
     /// The third step of backward: the gradients of x and of the residual, from the sums of all
@@ -179,15 +217,29 @@ impl SyncBatchNorm {
         request: Backward<'_, O>,
         global: &GlobalGradientSums,
     ) -> Result<Gradients<O>, Error> {
-        let call = BackwardCall { layer: self, saved, parts: request.parts };
-        check_steps(saved)?;
-        self.base.check_length("global", global.channels().len())?;
-        let steps = Steps { sums: false, apply: true };
-        let mut checked = call.check(steps)?;
-        let mut part = call.part(&mut checked, steps)?;
-        part.global = Some(global.clone());
-        backward::apply(from_mut(&mut part), Vec::new()).await?;
-        checked.made.into_output(None)
+        self.input_gradients_by(saved, request.parts, global).await?.made.into_output(None)
+    }
+
+    /// Boxed, as [`local_statistics_of`](Self::local_statistics_of) is.
+    fn input_gradients_by<'r>(
+        &'r self,
+        saved: &'r Saved,
+        parts: BackwardParts<'r>,
+        global: &'r GlobalGradientSums,
+    ) -> BoxFuture<'r, Result<CheckedBackward, Error>> {
+        async move {
+            let call = BackwardCall { layer: self, saved, parts };
+            check_steps(saved)?;
+            self.base.check_length("global", global.channels().len())?;
+            let steps = Steps { sums: false, apply: true };
+            let mut checked = call.check(steps)?;
+            let mut part = call.part(&mut checked, steps)?;
+            part.global = Some(global.clone());
+            backward::apply(from_mut(&mut part), Vec::new()).await?;
+            drop(part);
+            Ok(checked)
+        }
+        .boxed()
     }
 }
 
