@@ -7,7 +7,8 @@
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next,
 // unless a channel has one tile: then the ranks add up their sums. Of a single rank on the device,
-// `finalize_grad` takes the tiles; where a channel has one, this kernel may make what that would.
+// `finalize_grad` takes the tiles; where a channel has one, this kernel may make what that would,
+// and may write grad_input as well.
 
 #import tile
 #import load(x)
@@ -62,7 +63,8 @@ fn main(
     // Counted subgroup by subgroup: neighbours are of one subgroup wherever the device puts them.
     let invocation = subgroup * subgroup_size + subgroup_invocation;
 #endif
-    var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
+    let start = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
+    var walk = start;
     var affine: Affine;
     if (walk.count > 0u) {
         affine = affine_of(walk.channel);
@@ -95,4 +97,7 @@ fn main(
     let g_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_g)));
     let x_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_x)));
     merge_over_lanes(entries_of(total.dy, total.dy_deviation, g_flags, x_flags), walk, invocation);
+#if WRITES
+    write_grad_input(start, affine);
+#endif
 }

@@ -10,7 +10,8 @@
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
 // unless a channel has one tile: then the ranks merge. Of a single rank on the device,
-// `finalize_stats` takes the tiles; where a channel has one, this kernel may make what that would.
+// `finalize_stats` takes the tiles; where a channel has one, this kernel may make what that would,
+// and may write y as well.
 
 #import tile
 #import load(x)
@@ -74,7 +75,8 @@ fn main(
     // Counted subgroup by subgroup: neighbours are of one subgroup wherever the device puts them.
     let invocation = subgroup * subgroup_size + subgroup_invocation;
 #endif
-    var walk = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
+    let start = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
+    var walk = start;
     let elements = values_of_lane(walk.lane, walk.valid);
     // The lane's first element stands in, and so adds nothing to the first sum.
     let stand_in = choose(0u, walk.x, is_inside(walk));
@@ -113,4 +115,7 @@ fn main(
     }
 #endif
     merge_over_lanes(entries_of_lane, walk, invocation);
+#if WRITES
+    write_y(start);
+#endif
 }

@@ -49,6 +49,7 @@ fn nan_where(is_nan: B, bits: U) -> U {
     return choose_element(bits, U(NOT_FINITE), is_nan);
 }
 
+#if !WRITES_Y
 fn affine_of(channel: u32) -> Affine {
 #if FOUR_CHANNELS
     let a = centering[4u * channel];
@@ -66,6 +67,12 @@ fn affine_of(channel: u32) -> Affine {
     let inv_std = V(entry.inv_std);
     let unit = V(entry.unit);
 #endif
+    return affine_from(pivot, rest, inv_std, unit, channel);
+}
+#endif
+
+// That of a channel, or of four, by what normalizes it.
+fn affine_from(pivot: V, rest: V, inv_std: V, unit: V, channel: u32) -> Affine {
     var scale = inv_std;
     if (params.has_weight != 0u) {
         scale = settled(scale * weights_of(channel));

@@ -2,12 +2,17 @@
 // what `finalize_grad` would. It binds no sums of ranks, and no bias where it binds a mask.
 
 #import rank_gradients
+#if WRITES
+#import write_grad_input
+#endif
 
 #if !NO_BIAS
 @group(0) @binding(3) var<storage, read> bias: array<f32>;              // (C), or a dummy
 #endif
 @group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
+#if !WRITES
 @group(0) @binding(6) var<storage, read_write> grad_centering: array<GradCenterBits>;   // (C)
+#endif
 // (C), bits of f32, or a dummy
 @group(0) @binding(7) var<storage, read_write> grad_weight: array<u32>;
 // (C), bits of f32, or a dummy

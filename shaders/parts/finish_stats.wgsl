@@ -1,8 +1,12 @@
 // What the kernel that sums the only rank, of one tile per channel, makes of its statistics: what
-// `finalize_stats` would, with its bindings but for the sums of ranks and their weights.
+// `finalize_stats` would, with its bindings but for the sums of ranks and their weights; and, where
+// it writes y too, those of that.
 
 #import running
 #import rank_stats
+#if WRITES
+#import write_y
+#endif
 
 #if RUNNING_VECTORS
 @group(0) @binding(2) var<storage, read> running_mean: array<u32>;             // (C), bits of f32

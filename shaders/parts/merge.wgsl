@@ -23,6 +23,12 @@ const ENTRIES: u32 = 256u * SUMS;
 
 var<workgroup> entries: array<vec4<f32>, ENTRIES>;
 
+#if WRITES
+// What `finish` leaves of a channel for the kernel that goes on to the outputs. Its last value is
+// not 0 where these are NaN: no compiler can assume that away.
+var<private> kept: vec4<f32>;
+#endif
+
 fn hold(own: array<vec4<f32>, SUMS>, at: u32) {
     entries[at] = own[0];
 #if FOUR_CHANNELS
@@ -80,7 +86,8 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
 }
 
 // Merges what the lanes hold and writes what comes of it. Of a channel with one tile that may be
-// what `finish` makes of it.
+// what `finish` makes of it; for kernels that go on to the outputs that stays in the entries, too,
+// those of the workgroup's channels in order.
 fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
     let channels = SUMS << params.tiles_per_workgroup_log2;
     let fours = max(params.lanes_per_tile / 4u, 1u);
@@ -109,6 +116,10 @@ fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
 #if FINISHES
             sums_of_rank = sums;
             finish(channel + task);
+#if WRITES
+            // Over the first of the entries that this task has merged.
+            entries[task] = kept;
+#endif
 #else
             partial[walk.tile * params.channels + channel + task] = sums;
 #endif

@@ -44,6 +44,9 @@ fn finish(channel: u32) {
 #endif
 
     var coefficients = GradCenterBits(entry, 0u, 0u);
+#if WRITES
+    kept = vec4<f32>(0.0);
+#endif
     if (params.has_batch_statistics != 0u) {
         let count = max(params.count, 1.0);
         let mean_dy = settled_f32(all.dy / count);
@@ -54,8 +57,13 @@ fn finish(channel: u32) {
         // forward.
         coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, not_finite);
         coefficients.projection = choose(bitcast<u32>(projection), 0u, not_finite);
+#if WRITES
+        kept = vec4<f32>(mean_dy, projection, 0.0, select(0.0, 1.0, not_finite));
+#endif
     }
+#if !WRITES
     grad_centering[channel] = coefficients;
+#endif
 
     if (params.merges_parameters != 0u) {
         own = RankGradSums(

@@ -26,7 +26,8 @@ use crate::dtype::DType;
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
 use crate::plan::{
-    Activation, CombineParams, Dispatch, Merge, Role, SumsPlan, finalizing_variants,
+    Activation, ApplyPlan, CombineParams, Dispatch, Gradient, Merge, Role, SumsPlan,
+    finalizing_variants,
 };
 use crate::shape::Shape;
 use crate::stats::{Centering, PerRank};
@@ -208,12 +209,21 @@ pub(crate) fn prepare(
     keeps_mask: bool,
 ) -> Result<(), Error> {
     let x = Activation { shape, dtype };
+    let caps = gpu.caps();
     let mut variants = finalizing_variants(layer.reproducible);
-    let gradient = SumsPlan::gradient(x, x, gpu.caps(), flags(gpu, x, layer, keeps_mask))?;
-    variants.extend(gradient.iter().flat_map(SumsPlan::finishing_variants));
+    let flags = flags(gpu, x, layer, keeps_mask);
+    let residual = layer.epilogue.adds_residual();
+    let gradient = Gradient { batch_statistics: true, residual, in_place: false };
+    let gradient_sums = SumsPlan::gradient(x, x, caps, flags)?;
+    let mut passes = vec![(&gradient_sums, ApplyPlan::gradient(x, x, caps, flags, gradient)?)];
+    let statistics = SumsPlan::statistics(x, caps)?;
     if !layer.reproducible {
-        let statistics = SumsPlan::statistics(x, gpu.caps())?;
-        variants.extend(statistics.iter().flat_map(SumsPlan::finishing_variants));
+        passes.push((&statistics, ApplyPlan::normalize(x, dtype, caps, flags, false)?));
+    }
+    for (sums, apply) in passes {
+        let (Some(sums), Some(apply)) = (sums, &apply) else { continue };
+        variants.extend(sums.writing_variant(apply));
+        variants.extend(sums.finishing_variants());
     }
     gpu.build(variants.into_iter())
 }

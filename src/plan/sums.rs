@@ -123,7 +123,7 @@ impl SumsPlan {
             strided: grid.g_is_strided(),
             active: layer.active(),
         };
-        let partial = |subgroups| Kernel::PartialGradSums { upstream, subgroups, finishes: false };
+        let partial = |subgroups| Kernel::PartialGradSums { upstream, subgroups, finishes: None };
         let plan = Self::new([x, g], &grid, caps, partial, &Combine::GRADIENTS)?;
         Ok(plan.map(|plan| plan.of_layer(layer)))
     }

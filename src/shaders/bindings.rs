@@ -228,7 +228,7 @@ impl Kernel {
             Self::CombineStats | Self::CombineGradSums | Self::CombineIntegers => &COMBINE,
             Self::Normalize(Normalize { mask: None, .. }) => NORMALIZE.split_at(6).0,
             Self::Normalize(_) => &NORMALIZE,
-            Self::PartialGradSums { finishes: false, .. } => &PARTIAL_GRAD_SUMS[from_mask],
+            Self::PartialGradSums { finishes: None, .. } => &PARTIAL_GRAD_SUMS[from_mask],
             Self::PartialGradIntegers(_) => &integers::OF_GRADIENTS[from_mask],
             Self::GradInput(GradInput { grad_residual: false, .. }) => {
                 GRAD_INPUT[from_mask].split_at(7).0

@@ -19,8 +19,9 @@ parts! {
     "integer_sums" "integers" "inverse_root" "lane_stats" "lanes" "load" "long" "marks" "mask_bits"
     "merge" "merge_fours" "merge_stats" "merge_sums" "merge_words" "packed" "padding"
     "rank_grad_sums" "rank_gradients" "rank_integers" "rank_stats" "rank_weights" "reduce" "running"
-    "running_update" "runs" "settled" "settled_element" "store" "tail" "takes" "tile" "tile_stats"
-    "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "zeros"
+    "running_update" "runs" "settled" "settled_element" "spot" "store" "tail" "takes" "tile" "tile_stats"
+    "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "write_grad_input" "write_y"
+    "zeros"
 }
 
 /// A file of `shaders/parts`.

@@ -3,7 +3,7 @@
 mod merging;
 mod upstream;
 
-pub use merging::{RankSums, RunningForm};
+pub use merging::{Finish, FinishGrad, RankSums, RunningForm};
 pub use upstream::{Active, MaskOrder, Upstream};
 
 use super::files;
@@ -87,9 +87,8 @@ pub enum Kernel {
         elements: Elements,
         /// Four lanes of a tile merge within a subgroup; not for elements of four channels.
         subgroups: bool,
-        /// Of a single rank whose channels have one tile each: it makes what
-        /// [`FinalizeStats`](Self::FinalizeStats) would, with running statistics of this form.
-        finishes: Option<RunningForm>,
+        /// Of a single rank whose channels have one tile each: what it goes on to.
+        finishes: Option<Finish>,
     },
     /// Local statistics of the rank from those of its tiles.
     CombineStats,
@@ -101,10 +100,9 @@ pub enum Kernel {
         upstream: Upstream,
         /// Four lanes of a tile merge within a subgroup; not for elements of four channels.
         subgroups: bool,
-        /// Of a single rank whose channels have one tile each: it makes what
-        /// [`FinalizeGrad`](Self::FinalizeGrad) would. Not where v is formed with a residual, which
-        /// would be a buffer too many.
-        finishes: bool,
+        /// Of a single rank whose channels have one tile each: what it goes on to. Nothing where v
+        /// is formed with a residual, which would be a buffer too many.
+        finishes: Option<FinishGrad>,
     },
     /// Local gradient sums of the rank from those of its tiles.
     CombineGradSums,
@@ -249,6 +247,10 @@ impl Kernel {
     pub(super) fn output(self) -> Option<DType> {
         match self {
             Self::Normalize(normalize) => Some(normalize.y),
+            Self::PartialStats { finishes: Some(Finish::Output { y, .. }), .. } => Some(y),
+            Self::PartialGradSums { upstream, finishes: Some(FinishGrad::Input), .. } => {
+                Some(upstream.x.dtype())
+            }
             Self::GradInput(GradInput { upstream, .. }) | Self::DoubleInput { upstream, .. } => {
                 Some(upstream.x.dtype())
             }

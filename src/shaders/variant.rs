@@ -5,7 +5,7 @@ mod all;
 use std::collections::BTreeSet;
 
 use super::bindings::{Access, Binding, Role};
-use super::kernel::{Active, DoubleGradient, Elements, Kernel, MaskOrder, RunningForm};
+use super::kernel::{Active, DoubleGradient, Elements, Finish, Kernel, MaskOrder, RunningForm};
 use super::params::TileParams;
 use super::preprocess::Definitions;
 use super::storage::Storage;
@@ -124,12 +124,23 @@ impl Variant {
         set("SUBGROUPS", kernel.subgroups());
         set("OF_TILES", kernel.is_of_tiles());
         set("FINISHES", kernel.finishes());
+        set("WRITES", kernel.writes());
+        // In backward: v and the deviation from the mean are formed as where `grad_input` runs.
+        let writes_gradient = kernel.writes() && kernel.upstream().is_some();
+        set("BATCH_STATISTICS", writes_gradient);
         set("ONE_RANK", kernel.is_of_tiles() || kernel.finishes());
         let mask = |binding: &Binding| binding.role == Role::Mask;
         set("NO_BIAS", kernel.finishes() && self.bindings().iter().any(mask));
         set("RUNNING_VECTORS", kernel.running() == Some(RunningForm::Vectors));
         if let Some(output) = kernel.output() {
             set(&format!("OUTPUT_{}", Storage::packed(output).flag()), true);
+        }
+        if let Kernel::PartialStats { finishes: Some(finish), .. } = kernel
+            && let Finish::Output { activation, curved, .. } = finish
+        {
+            set("WRITES_Y", true);
+            set("ACTIVATION", activation);
+            set("CURVED", curved);
         }
         if let Kernel::Normalize(normalize) = kernel {
             set("RESIDUAL", normalize.residual);

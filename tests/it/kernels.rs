@@ -10,6 +10,7 @@ mod integers;
 mod machine;
 mod steps;
 mod tiles;
+mod writing;
 
 use crate::common;
 

@@ -16,21 +16,20 @@ struct Scratch {
     unwanted: Option<Lease>,
 }
 
+/// Notes that the targets of a rank are about to be written.
+fn note_writes(rank: &mut BackwardRank<'_>) {
+    let targets =
+        [&mut rank.grad_input, &mut rank.grad_residual, &mut rank.grad_weight, &mut rank.grad_bias];
+    targets.into_iter().for_each(note_write);
+}
+
 impl Scratch {
-    /// Notes, too, that the rank's targets are about to be written.
     fn new(
         gpu: &Gpu,
         memory: Option<&Memory>,
-        rank: &mut BackwardRank<'_>,
+        rank: &BackwardRank<'_>,
         channels: usize,
     ) -> Result<Self, Error> {
-        let targets = [
-            &mut rank.grad_input,
-            &mut rank.grad_residual,
-            &mut rank.grad_weight,
-            &mut rank.grad_bias,
-        ];
-        targets.into_iter().for_each(note_write);
         Ok(Self {
             grad_centering: gpu
                 .scratch_of(memory, (channels * size_of::<GradCentering>()) as u64)?,
@@ -54,15 +53,23 @@ pub(crate) fn backward(
     if centers.grids(0).is_some() {
         return exact(gpu, ranks, channels, centers, parameters, encoding);
     }
-    let scratch = ranks.iter_mut().map(|rank| Scratch::new(gpu, memory, rank, channels));
-    let scratch: Vec<Scratch> = scratch.collect::<Result<_, _>>()?;
+    ranks.iter_mut().for_each(note_writes);
     let plans: Vec<_> = ranks.iter_mut().map(|rank| rank.sums.take()).collect();
+    let new_scratch = |rank| Scratch::new(gpu, memory, rank, channels);
     if let ([rank], [Some(plan)]) = (&*ranks, &*plans) {
         let finalize = merge.gradient(0, centers.of_batch, wanted_of(rank, parameters));
+        let whole = rank.apply.as_ref().and_then(|apply| plan.writing_gradient(&finalize, apply));
+        if let Some(whole) = whole {
+            let slices = Slices::backward(gpu, rank).with_centering(centers.centering(0));
+            return send(gpu, "backward", encoding, |recorder| {
+                recorder.dispatch(&whole, |role| slices.role(role));
+            });
+        }
         if let Some(sums) = plan.finishing_gradient(&finalize) {
-            return finish(gpu, ranks, centers, (&sums, &scratch), encoding);
+            return finish(gpu, rank, centers, (&sums, &new_scratch(rank)?), encoding);
         }
     }
+    let scratch: Vec<Scratch> = ranks.iter().map(new_scratch).collect::<Result<_, _>>()?;
     let locals = gpu.scratch_of(memory, merge.bytes())?;
     let sums = Sums::of_ranks(gpu, memory, merge, &locals, plans.into_iter())?;
     send(gpu, "backward", encoding, |recorder| {
@@ -92,21 +99,20 @@ pub(crate) fn backward(
 /// The pass over a single rank whose channels have one tile each: what sums its gradients goes on.
 fn finish(
     gpu: &Gpu,
-    ranks: &[BackwardRank<'_>],
+    rank: &BackwardRank<'_>,
     centers: &Centers,
-    (sums, scratch): (&[Dispatch<TileParams>], &[Scratch]),
+    (sums, scratch): (&[Dispatch<TileParams>], &Scratch),
     encoding: Option<Encoding<'_>>,
 ) -> Result<(), Error> {
+    let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(0));
     send(gpu, "backward", encoding, |recorder| {
-        for (rank, scratch) in ranks.iter().zip(scratch) {
-            let slices = Slices::gradient_sums(gpu, rank).with_centering(centers.centering(0));
-            let slice = |role| match role {
+        for dispatch in sums {
+            recorder.dispatch(dispatch, |role| match role {
                 Role::GradCentering => &*scratch.grad_centering,
                 _ => slices.role(role),
-            };
-            sums.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice));
+            });
         }
-        write(gpu, recorder, ranks, scratch);
+        write(gpu, recorder, std::slice::from_ref(rank), std::slice::from_ref(scratch));
     })
 }
 
@@ -140,7 +146,8 @@ fn exact(
 ) -> Result<(), Error> {
     let memory = encoding.as_ref().map(|encoding| encoding.memory);
     let merge = &centers.merge;
-    let scratch = ranks.iter_mut().map(|rank| Scratch::new(gpu, memory, rank, channels));
+    ranks.iter_mut().for_each(note_writes);
+    let scratch = ranks.iter().map(|rank| Scratch::new(gpu, memory, rank, channels));
     let scratch: Vec<Scratch> = scratch.collect::<Result<_, _>>()?;
     let plans = ranks.iter_mut().map(|rank| rank.sums.take()).collect();
     let integers = Integers::new(gpu, memory, merge, plans, &[Section::Integers])?;

@@ -7,7 +7,7 @@ use super::super::gpu::{Slices, note_write};
 use super::exact::Integers;
 use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, merging, send};
 use crate::error::Error;
-use crate::gpu::{Gpu, Lease, Recorder};
+use crate::gpu::{BufferSlice, Gpu, Lease, Recorder};
 use crate::plan::{
     Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate, Section, Taken, TileParams,
 };
@@ -70,11 +70,17 @@ pub(crate) fn forward(
             rank.sums.take()
         })
         .collect();
-    if let [Some(plan)] = &*plans
-        && let Some(sums) = plan.finishing(&finalizing(merge, 0, eps, normalizer, running))
-    {
-        finish(gpu, ranks, &centers, running, &sums, encoding)?;
-        return Ok(centers);
+    if let ([rank], [Some(plan)]) = (&*ranks, &*plans) {
+        let finalize = finalizing(merge, 0, eps, normalizer, running);
+        let whole = rank.apply.as_ref().and_then(|apply| plan.writing(&finalize, apply));
+        if let Some(whole) = whole {
+            at_once(gpu, rank, &centers, running, &whole, encoding)?;
+            return Ok(centers);
+        }
+        if let Some(sums) = plan.finishing(&finalize) {
+            finish(gpu, rank, &centers, running, &sums, encoding)?;
+            return Ok(centers);
+        }
     }
     // Running statistics are there without a sum.
     let locals = of_batch.then(|| gpu.scratch_of(memory, merge.bytes())).transpose()?;
@@ -101,26 +107,50 @@ pub(crate) fn forward(
     Ok(centers)
 }
 
+/// The whole pass over a small rank whose channels have one tile each, by one kernel.
+fn at_once(
+    gpu: &Gpu,
+    rank: &ForwardRank<'_>,
+    centers: &Centers,
+    running: RunningPlace<'_>,
+    whole: &Dispatch<TileParams>,
+    encoding: Option<Encoding<'_>>,
+) -> Result<(), Error> {
+    let slices = Slices::forward(gpu, rank);
+    send(gpu, "forward", encoding, |recorder| {
+        recorder.dispatch(whole, |role| role_of_only(role, centers, running, slices));
+    })
+}
+
+/// What a kernel binds that sums the only rank and makes its statistics.
+fn role_of_only<'a>(
+    role: Role,
+    centers: &'a Centers,
+    running: RunningPlace<'a>,
+    slices: Slices<'a>,
+) -> &'a BufferSlice {
+    match role {
+        Role::Centering | Role::Mean | Role::InvStd => centers.centers.of(0).slice(role),
+        _ => running.slice(role).unwrap_or_else(|| slices.role(role)),
+    }
+}
+
 /// The pass over a single rank whose channels have one tile each: what sums it makes its
 /// statistics.
 fn finish(
     gpu: &Gpu,
-    ranks: &[ForwardRank<'_>],
+    rank: &ForwardRank<'_>,
     centers: &Centers,
     running: RunningPlace<'_>,
     sums: &[Dispatch<TileParams>],
     encoding: Option<Encoding<'_>>,
 ) -> Result<(), Error> {
-    let center = centers.centers.of(0);
+    let slices = Slices::statistics(gpu, rank);
     send(gpu, "forward", encoding, |recorder| {
-        for slices in ranks.iter().map(|rank| Slices::statistics(gpu, rank)) {
-            let slice = |role| match role {
-                Role::Centering | Role::Mean | Role::InvStd => center.slice(role),
-                _ => running.slice(role).unwrap_or_else(|| slices.role(role)),
-            };
-            sums.iter().for_each(|dispatch| recorder.dispatch(dispatch, slice));
+        for dispatch in sums {
+            recorder.dispatch(dispatch, |role| role_of_only(role, centers, running, slices));
         }
-        normalize(gpu, recorder, ranks, centers);
+        normalize(gpu, recorder, std::slice::from_ref(rank), centers);
     })
 }
 

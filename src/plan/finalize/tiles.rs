@@ -1,13 +1,18 @@
 //! Where one rank is all that merges: its tiles are combined by what would merge ranks, or, where
-//! each channel has one tile, what sums it may do what would merge ranks. Either way a pass has a
-//! dispatch less. The bits are those of both kernels.
+//! each channel has one tile, what sums it may do what would merge ranks, and for small tensors what
+//! would write outputs. A pass has a dispatch less, or is one. The bits are those of all kernels.
 
 use super::Merge;
-use crate::plan::{Dispatch, SumsPlan};
+use crate::plan::{ApplyPlan, Dispatch, Parts, SumsPlan};
 use crate::shaders::{
     CombineParams, FinalizeGradParams, FinalizeParams, Kernel, RankSums, RunningForm, TileParams,
     Variant,
 };
+
+/// Bytes of what a pass reads and writes up to which what sums writes outputs too. The last cache of
+/// most GPUs holds so many, so what this saves is dispatches. Larger tensors are better written in
+/// the order of addresses than tile by tile: a part of a line that leaves the cache costs a read.
+const MOST_BYTES_AT_ONCE: u64 = 8 << 20;
 
 impl Merge {
     /// Whether it takes the tiles of its rank.
@@ -101,6 +106,58 @@ impl SumsPlan {
             has_grad_bias,
             accumulates,
             ..params
+        })
+    }
+
+    /// The only dispatch of a pass, which sums, does what `finalize` would and then what `apply`
+    /// would; `None` where [`finishing`](Self::finishing) is, for larger and padded tensors, and
+    /// where no kernel does all of it.
+    pub fn writing(
+        &self,
+        finalize: &Dispatch<FinalizeParams>,
+        apply: &ApplyPlan,
+    ) -> Option<Dispatch<TileParams>> {
+        // Vectors would be a buffer too many.
+        let is_layers = finalize.variant.kernel.running() == Some(RunningForm::Entries);
+        let finishing = self.finishing(finalize).filter(|_| is_layers)?;
+        self.followed_to_the_end(&finishing, apply)
+    }
+
+    /// The same of gradient sums.
+    pub fn writing_gradient(
+        &self,
+        finalize: &Dispatch<FinalizeGradParams>,
+        apply: &ApplyPlan,
+    ) -> Option<Dispatch<TileParams>> {
+        self.followed_to_the_end(&self.finishing_gradient(finalize)?, apply)
+    }
+
+    /// The kernel that makes a pass of one dispatch, where there is one.
+    pub fn writing_variant(&self, apply: &ApplyPlan) -> Option<Variant> {
+        let [partial] = &*self.partials else { return None };
+        let finishing = self.may_finish.then_some(std::slice::from_ref(partial))?;
+        Some(self.followed_to_the_end(finishing, apply)?.variant)
+    }
+
+    fn followed_to_the_end(
+        &self,
+        finishing: &[Dispatch<TileParams>],
+        apply: &ApplyPlan,
+    ) -> Option<Dispatch<TileParams>> {
+        let ([sums], [apply]) = (finishing, &*apply.dispatches) else { return None };
+        let parts = Parts { output: apply.parts.output.clone(), ..sums.parts.clone() };
+        let bytes = |part: &std::ops::Range<u64>| part.end - part.start;
+        // Of forward, g is x.
+        let read = bytes(&parts.x).max(bytes(&parts.g));
+        if sums.params.padded != 0 || read + bytes(&parts.output) > MOST_BYTES_AT_ONCE {
+            return None;
+        }
+        let TileParams { has_weight, has_bias, slope, curve, .. } = apply.params;
+        Some(Dispatch {
+            variant: Variant::new(sums.variant.kernel.writing(apply.variant.kernel)?),
+            params: TileParams { has_weight, has_bias, slope, curve, ..sums.params },
+            workgroups: sums.workgroups,
+            parts,
         })
     }
 

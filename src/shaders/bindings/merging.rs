@@ -1,8 +1,8 @@
 //! The storage buffers of kernels that merge ranks on one device, and of what stands in their place
 //! where running statistics normalize.
 
-use super::{Binding, Kernel, Role, activation, reads, writes};
-use crate::shaders::kernel::{Active, RunningForm};
+use super::{Binding, Kernel, Role, activation, output, reads, writes};
+use crate::shaders::kernel::{Active, Finish, FinishGrad, RunningForm};
 
 /// Of kernels that merge ranks: the sums of all of them, or of the tiles of the only one.
 const MERGED: [Binding; 2] = [reads(Role::Locals, "locals", 16), reads(Role::Tiles, "partial", 16)];
@@ -47,16 +47,28 @@ const FINISH_STATS_OF_VECTORS: [Binding; 6] = [
     writes(Role::NextVariance, "next_variance", 4),
 ];
 
-/// Of the kernel that sums gradients and makes what those of the only rank need. No bias, where a
-/// mask says where the activation was active.
-const fn finish_grad(from_mask: bool) -> [Binding; 8] {
+/// Of the kernel that sums x and goes on to y.
+const WRITE_Y: [Binding; 8] = [
+    activation(Role::Input, "x"),
+    writes(Role::Running, "running", 16),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::Mean, "mean", 4),
+    writes(Role::InvStd, "inv_std", 4),
+    reads(Role::Weight, "weight", 4),
+    reads(Role::Bias, "bias", 4),
+    output(Role::Output, "y"),
+];
+
+/// Of the kernel that sums gradients and makes what those of the only rank need, or what is made
+/// with that. No bias, where a mask says where the activation was active.
+const fn finish_grad(from_mask: bool, made: Binding) -> [Binding; 8] {
     [
         activation(Role::GradOutput, "grad_output"),
         activation(Role::Input, "x"),
         if from_mask { reads(Role::Mask, "mask", 4) } else { reads(Role::Bias, "bias", 4) },
         reads(Role::Centering, "centering", 16),
         reads(Role::Weight, "weight", 4),
-        writes(Role::GradCentering, "grad_centering", 24),
+        made,
         writes(Role::GradWeight, "grad_weight", 4),
         writes(Role::GradBias, "grad_bias", 4),
     ]
@@ -73,7 +85,12 @@ const fn finalize_grad(sums: Binding) -> [Binding; 6] {
     ]
 }
 
-const FINISH_GRAD: [[Binding; 8]; 2] = [finish_grad(false), finish_grad(true)];
+const GRAD_CENTERING: Binding = writes(Role::GradCentering, "grad_centering", 24);
+const FINISH_GRAD: [[Binding; 8]; 2] =
+    [finish_grad(false, GRAD_CENTERING), finish_grad(true, GRAD_CENTERING)];
+const GRAD_INPUT: Binding = output(Role::GradInput, "grad_input");
+const WRITE_GRAD_INPUT: [[Binding; 8]; 2] =
+    [finish_grad(false, GRAD_INPUT), finish_grad(true, GRAD_INPUT)];
 const CENTER_RUNNING: [Binding; 4] = [
     reads(Role::Running, "running", 16),
     writes(Role::Centering, "centering", 16),
@@ -93,12 +110,15 @@ const FINALIZE_GRAD: [[Binding; 6]; 2] = [finalize_grad(MERGED[0]), finalize_gra
 pub(super) fn bindings(kernel: Kernel) -> &'static [Binding] {
     let of_tiles = usize::from(kernel.is_of_tiles());
     match kernel {
-        Kernel::PartialStats { finishes: Some(RunningForm::Entries), .. } => &FINISH_STATS,
-        Kernel::PartialStats { finishes: Some(RunningForm::Vectors), .. } => {
-            &FINISH_STATS_OF_VECTORS
-        }
-        Kernel::PartialGradSums { upstream, .. } => {
-            &FINISH_GRAD[usize::from(matches!(upstream.active, Active::Masked(_)))]
+        Kernel::PartialStats { finishes: Some(finish), .. } => match finish {
+            Finish::Statistics(RunningForm::Entries) => &FINISH_STATS,
+            Finish::Statistics(RunningForm::Vectors) => &FINISH_STATS_OF_VECTORS,
+            Finish::Output { .. } => &WRITE_Y,
+        },
+        Kernel::PartialGradSums { upstream, finishes, .. } => {
+            let from_mask = usize::from(matches!(upstream.active, Active::Masked(_)));
+            let writes_input = finishes == Some(FinishGrad::Input);
+            if writes_input { &WRITE_GRAD_INPUT[from_mask] } else { &FINISH_GRAD[from_mask] }
         }
         Kernel::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
         Kernel::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,

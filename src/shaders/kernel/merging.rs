@@ -1,6 +1,7 @@
 //! What kernels read and write that merge ranks on one device.
 
-use super::{Active, Kernel};
+use super::{Active, Elements, GradInput, Kernel, Normalize};
+use crate::dtype::DType;
 
 /// How running statistics lie on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,12 +23,38 @@ pub enum RankSums {
     Tiles,
 }
 
+/// What the kernel that sums x of a single rank goes on to, whose channels have one tile each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finish {
+    /// To what [`FinalizeStats`](Kernel::FinalizeStats) makes, with running statistics of this
+    /// form.
+    Statistics(RunningForm),
+    /// To the same, with those of the layer, and then to y.
+    Output {
+        /// Type of y.
+        y: DType,
+        /// There is an activation.
+        activation: bool,
+        /// It is a curve, and not two slopes.
+        curved: bool,
+    },
+}
+
+/// The same of the kernel that sums gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FinishGrad {
+    /// To what [`FinalizeGrad`](Kernel::FinalizeGrad) makes.
+    Sums,
+    /// To the gradients of the parameters, and then to that of the input.
+    Input,
+}
+
 impl Kernel {
     /// How the running statistics lie that a kernel reads.
-    pub(in crate::shaders) fn running(self) -> Option<RunningForm> {
+    pub(crate) fn running(self) -> Option<RunningForm> {
         match self {
             Self::FinalizeStats { running: form, .. }
-            | Self::PartialStats { finishes: Some(form), .. }
+            | Self::PartialStats { finishes: Some(Finish::Statistics(form)), .. }
             | Self::FinalizeIntegers(form)
             | Self::CenterRunning(form) => Some(form),
             _ => None,
@@ -40,12 +67,54 @@ impl Kernel {
     pub fn finishing(self, running: RunningForm) -> Option<Self> {
         match self {
             Self::PartialStats { x, elements, subgroups, .. } => {
-                Some(Self::PartialStats { x, elements, subgroups, finishes: Some(running) })
+                let finishes = Some(Finish::Statistics(running));
+                Some(Self::PartialStats { x, elements, subgroups, finishes })
             }
             Self::PartialGradSums { upstream, subgroups, .. }
                 if !matches!(upstream.active, Active::Recomputed { residual: true, .. }) =>
             {
-                Some(Self::PartialGradSums { upstream, subgroups, finishes: true })
+                let finishes = Some(FinishGrad::Sums);
+                Some(Self::PartialGradSums { upstream, subgroups, finishes })
+            }
+            _ => None,
+        }
+    }
+
+    /// The kernel that does what [`finishing`](Self::finishing) says and then what `apply` would,
+    /// which writes an activation: the only kernel of its pass. `None` where no kernel does all of
+    /// it: where that would bind more than eight buffers, for a pass in place, or where an
+    /// invocation owns words of y.
+    pub fn writing(self, apply: Self) -> Option<Self> {
+        match (self.finishing(RunningForm::Entries)?, apply) {
+            (
+                Self::PartialStats { x, elements, subgroups, .. },
+                Self::Normalize(Normalize {
+                    y,
+                    residual: false,
+                    activation,
+                    curved,
+                    mask: None,
+                    in_place: false,
+                    ..
+                }),
+            ) => {
+                let finishes = Some(Finish::Output { y, activation, curved });
+                let is_written = elements != Elements::Single || y == DType::F32;
+                is_written.then_some(Self::PartialStats { x, elements, subgroups, finishes })
+            }
+            (
+                Self::PartialGradSums { upstream, subgroups, .. },
+                Self::GradInput(GradInput {
+                    batch_statistics: true,
+                    grad_residual: false,
+                    in_place: false,
+                    ..
+                }),
+            ) => {
+                let finishes = Some(FinishGrad::Input);
+                let is_f32 = upstream.x.dtype() == DType::F32;
+                let is_written = upstream.elements != Elements::Single || is_f32;
+                is_written.then_some(Self::PartialGradSums { upstream, subgroups, finishes })
             }
             _ => None,
         }
@@ -56,7 +125,16 @@ impl Kernel {
         matches!(
             self,
             Self::PartialStats { finishes: Some(_), .. }
-                | Self::PartialGradSums { finishes: true, .. }
+                | Self::PartialGradSums { finishes: Some(_), .. }
+        )
+    }
+
+    /// Whether it sums a single rank and goes on to the end of its pass.
+    pub(in crate::shaders) fn writes(self) -> bool {
+        matches!(
+            self,
+            Self::PartialStats { finishes: Some(Finish::Output { .. }), .. }
+                | Self::PartialGradSums { finishes: Some(FinishGrad::Input), .. }
         )
     }
 

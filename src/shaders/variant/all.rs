@@ -68,6 +68,10 @@ fn statistics() -> Vec<Kernel> {
                 let forms = [RunningForm::Entries, RunningForm::Vectors];
                 kernels.push(kernel);
                 kernels.extend(forms.into_iter().filter_map(|form| kernel.finishing(form)));
+                let walks_alike =
+                    |apply: &Kernel| (apply.x(), apply.elements()) == (Some(x), elements);
+                let applies = normalizations().into_iter().filter(walks_alike);
+                kernels.extend(applies.filter_map(|apply| kernel.writing(apply)));
             }
         }
     }
@@ -156,9 +160,11 @@ fn gradient_sums() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for upstream in upstreams() {
         for &subgroups in merging(upstream.elements) {
-            let kernel = Kernel::PartialGradSums { upstream, subgroups, finishes: false };
+            let kernel = Kernel::PartialGradSums { upstream, subgroups, finishes: None };
             kernels.push(kernel);
             kernels.extend(kernel.finishing(RunningForm::Entries));
+            let apply = GradInput { batch_statistics: true, upstream, ..GradInput::default() };
+            kernels.extend(kernel.writing(Kernel::GradInput(apply)));
         }
     }
     kernels

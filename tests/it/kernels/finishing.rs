@@ -15,7 +15,7 @@ use super::common::Random;
 use super::machine::run_padded;
 
 /// Of a device that may finish however many workgroups there are.
-const CAPS: DeviceCaps = DeviceCaps { step_lanes: 16, ..DeviceCaps::PORTABLE };
+pub const CAPS: DeviceCaps = DeviceCaps { step_lanes: 16, ..DeviceCaps::PORTABLE };
 const CURVE: Epilogue = Epilogue { activation: Act::Silu, ..Epilogue::NONE };
 /// Single values, quads, quads of four channels; channels from less than a workgroup to several;
 /// tiles of a lane and of all; one value, a tile that is full, and one sample that is padded.
@@ -50,7 +50,7 @@ const WRITTEN: [Role; 9] = [
     Role::GradBias,
 ];
 
-fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
+pub fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
@@ -108,57 +108,64 @@ fn assert_same<P: Pod>(
     assert!(written.iter().any(changed), "{what}: nothing is written");
 }
 
-/// Every shape in every storage type, with its plan, what kernels find in a buffer, and a number.
-fn each(
-    plan: impl Fn(Activation<'_>, u64) -> Option<SumsPlan>,
-    check: impl Fn(&str, &Shape, &SumsPlan, &dyn Fn(Role) -> Vec<u32>, u64),
-) {
+/// Every shape in every storage type that has a value, what it is, and a number.
+pub fn each_input(mut check: impl FnMut(&str, Activation<'_>, u64)) {
     for (seed, (dims, layout, length)) in (0..).zip(SHAPES) {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             let mut shape = Shape::new(&dims, layout).expect("a shape");
             if let Some(length) = length {
                 shape = shape.with_lengths(&[length]);
             }
-            let count = shape.values_per_channel();
             let x = Activation { shape: &shape, dtype };
-            let Some(plan) = plan(x, seed) else {
-                assert_eq!(count, 0);
-                continue;
-            };
-            let channels = shape.channels();
-            let contents = |role: Role| {
-                let mut random = Random::new(1000 * role as u64 + seed);
-                match role {
-                    Role::Input => input(&shape, dtype, seed),
-                    Role::GradOutput => input(&shape, dtype, seed + 1),
-                    Role::RankWeights => bits([count as f32, 1.0]),
-                    Role::Running => (0..channels)
-                        .flat_map(|_| [bits(random.values(2)), vec![7, 0]].concat())
-                        .collect(),
-                    Role::Centering => (0..channels)
-                        .flat_map(|_| [bits(random.values(3)), bits([1.0])].concat())
-                        .collect(),
-                    Role::Mask => {
-                        let order = ApplyPlan::mask_order(x, x.dtype, &CAPS);
-                        let words = ApplyPlan::mask_bytes(x, order, &CAPS) / 4;
-                        bits(random.values(words as usize))
-                    }
-                    Role::RunningMean
-                    | Role::RunningVariance
-                    | Role::Weight
-                    | Role::Bias
-                    | Role::GradWeight
-                    | Role::GradBias => bits(random.values(channels)),
-                    // A NaN that no kernel writes.
-                    _ => vec![u32::MAX; 6 * channels],
-                }
-            };
-            check(&format!("{dims:?}, {layout:?}, {dtype:?}"), &shape, &plan, &contents, seed);
+            if shape.values_per_channel() > 0 {
+                check(&format!("{dims:?}, {layout:?}, {dtype:?}"), x, seed);
+            }
         }
     }
 }
 
-fn merge(shape: &Shape) -> Merge {
+/// What kernels find in a buffer.
+pub fn contents_of(x: Activation<'_>, role: Role, seed: u64) -> Vec<u32> {
+    let channels = x.shape.channels();
+    let mut random = Random::new(1000 * role as u64 + seed);
+    match role {
+        Role::Input => input(x.shape, x.dtype, seed),
+        Role::GradOutput => input(x.shape, x.dtype, seed + 1),
+        Role::RankWeights => bits([x.shape.values_per_channel() as f32, 1.0]),
+        Role::Running => {
+            (0..channels).flat_map(|_| [bits(random.values(2)), vec![7, 0]].concat()).collect()
+        }
+        Role::Centering => {
+            (0..channels).flat_map(|_| [bits(random.values(3)), bits([1.0])].concat()).collect()
+        }
+        Role::Mask => {
+            let order = ApplyPlan::mask_order(x, x.dtype, &CAPS);
+            let words = ApplyPlan::mask_bytes(x, order, &CAPS) / 4;
+            bits(random.values(words as usize))
+        }
+        Role::RunningMean
+        | Role::RunningVariance
+        | Role::Weight
+        | Role::Bias
+        | Role::GradWeight
+        | Role::GradBias => bits(random.values(channels)),
+        // A NaN that no kernel writes.
+        _ => vec![u32::MAX; 6 * channels],
+    }
+}
+
+/// Every input with its plan.
+fn each(
+    plan: impl Fn(Activation<'_>, u64) -> Option<SumsPlan>,
+    check: impl Fn(&str, &Shape, &SumsPlan, &dyn Fn(Role) -> Vec<u32>, u64),
+) {
+    each_input(|what, x, seed| {
+        let plan = plan(x, seed).unwrap_or_else(|| panic!("{what}: no plan"));
+        check(what, x.shape, &plan, &|role| contents_of(x, role, seed), seed);
+    });
+}
+
+pub fn merge(shape: &Shape) -> Merge {
     let merge = Merge::new(vec![shape.values_per_channel()], shape.channels(), false, &CAPS);
     merge.expect("within the limits")
 }

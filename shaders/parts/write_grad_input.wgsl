@@ -1,0 +1,76 @@
+// grad_input, written by the kernel that has summed the gradients of a channel in one tile: what
+// `grad_input` does, with the sums out of workgroup memory.
+//
+//     coefficients of the channel                        once per lane
+//     for the lane's elements, four by four:
+//         g          = grad_output, times the slope where the activation was not active
+//         grad_input = factor·(g − (mean_dy + ((x·unit − pivot) − rest)·projection))
+//
+// Why it is fast: grad_output and x were read a moment ago, so they come from a cache and only
+// grad_input moves. Eight loads are in flight at once. No dispatch waits for another.
+
+#import spot
+#import input_gradient
+#import upstream
+#import store
+
+// (N, C, L), laid out as x
+@group(0) @binding(6) var<storage, read_write> grad_input: array<Stored>;
+
+// By what `finish` has kept: (mean_dy, projection, nothing, whether they are not finite).
+fn kept_coefficients(walk: Walk, affine: Affine) -> GradCoefficients {
+#if FOUR_CHANNELS
+    let first = walk.tile_slot * SUMS;
+    let a = entries[first];
+    let b = entries[first + 1u];
+    let c = entries[first + 2u];
+    let d = entries[first + 3u];
+    let mean_dy = V(a.x, b.x, c.x, d.x);
+    let projection = V(a.y, b.y, c.y, d.y);
+    let flag = V(a.w, b.w, c.w, d.w);
+#else
+    let entry = entries[walk.tile_slot];
+    let mean_dy = V(entry.x);
+    let projection = V(entry.y);
+    let flag = V(entry.w);
+#endif
+    let factor = affine.scale * affine.unit;
+    let not_finite = affine.not_finite | (flag != V(0.0));
+    return GradCoefficients(affine, mean_dy, projection, factor, not_finite);
+}
+
+fn write_element(spot: Spot, x: V, g: V, step: u32, of_channel: GradCoefficients) {
+    if (spot.is_there) {
+        let before_activation = upstream_of(g, x, spot.x, step, of_channel.affine);
+        grad_input[spot.x] = stored(gradient_of(x, before_activation, of_channel));
+    }
+}
+
+fn write_grad_input(start: Walk, affine: Affine) {
+    // Until all channels of the workgroup are kept.
+    workgroupBarrier();
+    var walk = start;
+    let coefficients = kept_coefficients(walk, affine);
+    for (var i = 0u; i < params.values_per_lane; i += 4u) {
+        if (!is_inside(walk)) {
+            break;
+        }
+        let first = first_spot(walk);
+        let a = next_spot(&walk, first);
+        let b = next_spot(&walk, first);
+        let c = next_spot(&walk, first);
+        let d = next_spot(&walk, first);
+        let xa = load_x(a.x);
+        let ga = load_grad_output(a.g);
+        let xb = load_x(b.x);
+        let gb = load_grad_output(b.g);
+        let xc = load_x(c.x);
+        let gc = load_grad_output(c.g);
+        let xd = load_x(d.x);
+        let gd = load_grad_output(d.g);
+        write_element(a, xa, ga, i, coefficients);
+        write_element(b, xb, gb, i + 1u, coefficients);
+        write_element(c, xc, gc, i + 2u, coefficients);
+        write_element(d, xd, gd, i + 3u, coefficients);
+    }
+}

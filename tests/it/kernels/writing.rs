@@ -1,0 +1,218 @@
+//! A small pass in one kernel has the bits of the kernels that sum, merge and write, one after the
+//! other.
+
+use syncbn::DType;
+use syncbn::Layout::ChannelsFirst;
+use syncbn::config::{Activation as Act, Momentum, RunningVariance};
+use syncbn::low_level::plan::{
+    Activation, ApplyPlan, DeviceCaps, Dispatch, Gradient, LayerFlags, ParameterGradients, Role,
+    RunningUpdate, SumsPlan, TileParams,
+};
+use syncbn::low_level::{Epilogue, Shape};
+
+use super::common::Random;
+use super::finishing::{CAPS, bits, contents_of, each_input, merge};
+use super::machine::run;
+
+const CURVE: Epilogue = Epilogue { activation: Act::Silu, ..Epilogue::NONE };
+const LEAKY: Epilogue = Epilogue { activation: Act::LeakyRelu(0.25), ..Epilogue::NONE };
+/// What an output has before: no NaN, and nothing that a kernel writes of these inputs.
+const UNWRITTEN: u32 = 0x1234_5678;
+
+/// What the only dispatch of a plan leaves.
+fn left_by(
+    dispatches: &[Dispatch<TileParams>],
+    contents: &dyn Fn(Role) -> Vec<u32>,
+) -> impl Fn(Role) -> Vec<u32> + use<> {
+    let [dispatch] = dispatches else { panic!("{} windows", dispatches.len()) };
+    let left = run(dispatch, &dispatch.variant.source(), contents);
+    move |role| left[&role].clone()
+}
+
+#[test]
+fn a_small_forward_pass_has_the_bits_of_three_kernels() {
+    let mut passes = 0;
+    for (kind, epilogue) in [Epilogue::NONE, Epilogue::RELU, LEAKY, CURVE].iter().enumerate() {
+        each_input(|what, x, seed| {
+            let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
+            let layer = LayerFlags {
+                weight: !seed.is_multiple_of(3),
+                bias: !(seed + kind as u64).is_multiple_of(4),
+                epilogue: *epilogue,
+                mask: None,
+            };
+            let variance = [RunningVariance::Unbiased, RunningVariance::Biased][seed as usize % 2];
+            let update = RunningUpdate { momentum: Momentum::Decay(0.875), variance };
+            let update = (!seed.is_multiple_of(5)).then_some(update);
+            let finalize = merge(x.shape).statistics(0, 1e-5, update);
+            for y in [x.dtype, DType::F32] {
+                let apply = ApplyPlan::normalize(x, y, &CAPS, layer, false);
+                let apply = apply.expect("within the limits").expect("values");
+                let Some(whole) = plan.writing(&finalize, &apply) else { continue };
+                let what = format!("{what}, {layer:?}, y {y:?}");
+                let words = Activation { dtype: y, ..x }.bytes() as usize / 4;
+                let contents = |role: Role| match role {
+                    Role::Output => vec![UNWRITTEN; words],
+                    _ => contents_of(x, role, seed),
+                };
+                let sums = left_by(&plan.partials, &contents);
+                let merged = run(&finalize, &finalize.variant.source(), |role| match role {
+                    Role::Locals => sums(Role::Tiles),
+                    _ => contents(role),
+                });
+                let outputs = left_by(&apply.dispatches, &|role| match role {
+                    Role::Centering => merged[&role].clone(),
+                    _ => contents(role),
+                });
+                let found = run(&whole, &whole.variant.source(), contents);
+                for role in [Role::Running, Role::Centering, Role::Mean, Role::InvStd] {
+                    assert_eq!(found[&role], merged[&role], "{what}: {role:?}");
+                }
+                let expected = outputs(Role::Output);
+                assert_eq!(found[&Role::Output], expected, "{what}");
+                assert!(expected.iter().all(|&word| word != UNWRITTEN), "{what}");
+                passes += 1;
+            }
+        });
+    }
+    assert!(passes > 100, "{passes}");
+}
+
+#[test]
+fn a_small_backward_pass_has_the_bits_of_three_kernels() {
+    let mut passes = 0;
+    // Without an activation, formed again, a curve, and by a mask.
+    for (kind, epilogue) in [Epilogue::NONE, LEAKY, CURVE, LEAKY].iter().enumerate() {
+        each_input(|what, x, seed| {
+            let mask = if kind == 3 { ApplyPlan::mask_order(x, x.dtype, &CAPS) } else { None };
+            let [weight, bias] = [3, 5].map(|period| !seed.is_multiple_of(period));
+            let layer = LayerFlags { weight, bias, epilogue: *epilogue, mask };
+            let plan = SumsPlan::gradient(x, x, &CAPS, layer).expect("within the limits");
+            let plan = plan.expect("values");
+            let wanted = ParameterGradients {
+                weight: seed % 3 != 1,
+                bias: seed % 5 != 1,
+                of_all: [None, Some(2.0)][seed as usize % 2],
+                accumulate: seed.is_multiple_of(3),
+            };
+            let finalize = merge(x.shape).gradient(0, true, wanted);
+            let gradient = Gradient { batch_statistics: true, ..Gradient::default() };
+            let apply = ApplyPlan::gradient(x, x, &CAPS, layer, gradient);
+            let apply = apply.expect("within the limits").expect("values");
+            let Some(whole) = plan.writing_gradient(&finalize, &apply) else { return };
+            let what = format!("{what}, {layer:?}, {wanted:?}");
+            let words = x.bytes() as usize / 4;
+            let contents = |role: Role| match role {
+                Role::GradInput => vec![UNWRITTEN; words],
+                // Near x, so that deviations have few places; of one channel NaN.
+                Role::Centering => {
+                    let mut random = Random::new(seed);
+                    let center = |channel: usize| {
+                        let [rest, inv_std] = [1e-6, if channel == 4 { f32::NAN } else { 1.25 }];
+                        bits([100.0 + random.values(1)[0], rest, inv_std, 1.0])
+                    };
+                    (0..x.shape.channels()).flat_map(center).collect()
+                }
+                _ => contents_of(x, role, seed),
+            };
+            let sums = left_by(&plan.partials, &contents);
+            let merged = run(&finalize, &finalize.variant.source(), |role| match role {
+                Role::Locals => sums(Role::Tiles),
+                _ => contents(role),
+            });
+            let outputs = left_by(&apply.dispatches, &|role| match role {
+                Role::Centering => merged[&Role::GradCentering].clone(),
+                _ => contents(role),
+            });
+            let found = run(&whole, &whole.variant.source(), contents);
+            for role in [Role::GradWeight, Role::GradBias] {
+                assert_eq!(found[&role], merged[&role], "{what}: {role:?}");
+            }
+            let expected = outputs(Role::GradInput);
+            assert_eq!(found[&Role::GradInput], expected, "{what}");
+            assert!(expected.iter().all(|&word| word != UNWRITTEN), "{what}");
+            passes += 1;
+        });
+    }
+    assert!(passes > 100, "{passes}");
+}
+
+#[test]
+fn what_one_kernel_cannot_do_is_done_by_several() {
+    let written = |dims: &[usize], dtype: DType, of: &dyn Fn(Shape) -> Shape, layer: LayerFlags| {
+        let shape = of(Shape::new(dims, ChannelsFirst).expect("a shape"));
+        let x = Activation { shape: &shape, dtype };
+        let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
+        let apply = ApplyPlan::normalize(x, dtype, &CAPS, layer, false).expect("within the limits");
+        let finalize = merge(&shape).statistics(0, 1e-5, None);
+        plan.writing(&finalize, &apply.expect("values")).is_some()
+    };
+    let plain = LayerFlags::default();
+    let same = |shape: Shape| shape;
+    assert!(written(&[4, 8, 16], DType::F32, &same, plain));
+    // Words of 16 bits that hold two channels, a residual, padding, several tiles, many bytes.
+    assert!(!written(&[4, 8, 15], DType::F16, &same, plain));
+    let residual = LayerFlags { epilogue: Epilogue::ADD_RELU, ..plain };
+    assert!(!written(&[4, 8, 16], DType::F32, &same, residual));
+    assert!(!written(&[1, 8, 16], DType::F32, &|shape| shape.with_lengths(&[7]), plain));
+    assert!(!written(&[5, 2, 4096], DType::F32, &same, plain));
+    assert!(written(&[4, 64, 4096], DType::F32, &same, plain));
+    assert!(!written(&[4, 65, 4096], DType::F32, &same, plain));
+}
+
+#[test]
+fn a_mask_or_running_statistics_of_the_application_are_a_buffer_too_many() {
+    let shape = Shape::new(&[2, 4, 16], ChannelsFirst).expect("a shape");
+    let x = Activation { shape: &shape, dtype: DType::F32 };
+    let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
+    let apply = |mask, in_place| {
+        let layer = LayerFlags { epilogue: Epilogue::RELU, mask, ..LayerFlags::default() };
+        let plan = ApplyPlan::normalize(x, x.dtype, &CAPS, layer, in_place);
+        plan.expect("within the limits").expect("values")
+    };
+    let entries = merge(&shape).statistics(0, 1e-5, None);
+    let mask = ApplyPlan::mask_order(x, x.dtype, &CAPS);
+    assert!(plan.writing(&entries, &apply(None, false)).is_some());
+    assert_eq!(plan.writing(&entries, &apply(mask, false)), None);
+    assert_eq!(plan.writing(&entries, &apply(None, true)), None);
+    let update =
+        RunningUpdate { momentum: Momentum::Decay(0.75), variance: RunningVariance::Biased };
+    let vectors = merge(&shape).statistics_to_vectors(1e-5, update);
+    assert_eq!(plan.writing(&vectors, &apply(None, false)), None);
+    assert!(plan.finishing(&vectors).is_some());
+}
+
+#[test]
+fn gradients_of_constants_or_of_a_residual_are_written_by_a_kernel_of_their_own() {
+    let shape = Shape::new(&[2, 4, 16], ChannelsFirst).expect("a shape");
+    let x = Activation { shape: &shape, dtype: DType::F32 };
+    let layer = LayerFlags::default();
+    let plan = SumsPlan::gradient(x, x, &CAPS, layer).expect("within the limits").expect("values");
+    let finalize = merge(&shape).gradient(0, true, ParameterGradients::default());
+    let writes = |wanted: Gradient| {
+        let apply = ApplyPlan::gradient(x, x, &CAPS, layer, wanted).expect("within the limits");
+        plan.writing_gradient(&finalize, &apply.expect("values")).is_some()
+    };
+    let of_batch = Gradient { batch_statistics: true, ..Gradient::default() };
+    assert!(writes(of_batch));
+    assert!(!writes(Gradient::default()));
+    assert!(!writes(Gradient { residual: true, ..of_batch }));
+    assert!(!writes(Gradient { in_place: true, ..of_batch }));
+}
+
+#[test]
+fn devices_that_skip_nothing_write_few_workgroups_at_once() {
+    // Two channels to a workgroup.
+    for (channels, expected) in [(32, true), (34, false)] {
+        let shape = Shape::new(&[32, channels, 7, 7], ChannelsFirst).expect("a shape");
+        let x = Activation { shape: &shape, dtype: DType::F32 };
+        let writes = |caps: &DeviceCaps| {
+            let plan = SumsPlan::statistics(x, caps).expect("within the limits").expect("values");
+            let apply = ApplyPlan::normalize(x, x.dtype, caps, LayerFlags::default(), false);
+            let apply = apply.expect("within the limits").expect("values");
+            plan.writing(&merge(&shape).statistics(0, 1e-5, None), &apply).is_some()
+        };
+        assert_eq!(writes(&DeviceCaps::PORTABLE), expected, "{channels}");
+        assert!(writes(&CAPS), "{channels}");
+    }
+}
