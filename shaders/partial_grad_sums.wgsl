@@ -6,9 +6,8 @@
 // Σ g·(x − mean) = Σ g·(x − pivot) − rest·Σg.
 //
 // Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_grad_sums` runs next,
-// unless a channel has one tile: then the ranks add up their sums. Of a single rank on the device,
-// `finalize_grad` takes the tiles; where a channel has one, this kernel may make what that would,
-// and may write grad_input as well.
+// or `finalize_grad` if a channel has one tile or the device one rank; if both, this kernel may do
+// the work of that, and write grad_input as well.
 
 #import tile
 #import load(x)

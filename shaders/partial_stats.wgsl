@@ -4,14 +4,12 @@
 // A lane sums about a pivot, the mean of a quarter of its values or more, and then moves to the
 // mean of all. The mean of k of n values lies at most √(n/k − 1) deviations of all from their mean,
 // so the sum of squares about it is at most n/k = 4 times that about the mean. m is rounded to f32,
-// which is exact for a constant; Σ(x − m) carries what rounding takes from it. x counts in units of
-// 1/params.unit. The values of a quad have a mean each; where they are of one channel, these merge
-// before the lanes do.
+// exact for a constant; Σ(x − m) carries the rounding. x counts in units of 1/params.unit. The
+// values of a quad have a mean each; where they are of one channel, these merge before the lanes.
 //
-// Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next,
-// unless a channel has one tile: then the ranks merge. Of a single rank on the device,
-// `finalize_stats` takes the tiles; where a channel has one, this kernel may make what that would,
-// and may write y as well.
+// Dispatch: one workgroup per 256/lanes_per_tile channels and tile. `combine_stats` runs next, or
+// `finalize_stats` if a channel has one tile or the device one rank; if both, this kernel may do
+// the work of that, and write y as well.
 
 #import tile
 #import load(x)

@@ -1,5 +1,5 @@
-// What the kernel that sums the gradients of the only rank, of one tile per channel, makes of them:
-// what `finalize_grad` would. It binds no sums of ranks, and no bias where it binds a mask.
+// Finishes the gradient sums of a single rank with one tile per channel, in the kernel that sums
+// them: the work of `finalize_grad`. No sums of ranks are bound, and no bias beside a mask.
 
 #import rank_gradients
 #if WRITES

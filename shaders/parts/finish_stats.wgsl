@@ -1,6 +1,5 @@
-// What the kernel that sums the only rank, of one tile per channel, makes of its statistics: what
-// `finalize_stats` would, with its bindings but for the sums of ranks and their weights; and, where
-// it writes y too, those of that.
+// Finishes the statistics of a single rank with one tile per channel, in the kernel that sums it:
+// the work of `finalize_stats`, with its bindings but for the sums of ranks and their weights.
 
 #import running
 #import rank_stats

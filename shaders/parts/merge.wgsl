@@ -12,6 +12,7 @@
 // up to 256.
 
 #import merge_fours
+#import merge_tile
 
 #if FOUR_CHANNELS
 const SUMS: u32 = 4u;
@@ -22,12 +23,6 @@ const SUMS: u32 = 1u;
 const ENTRIES: u32 = 256u * SUMS;
 
 var<workgroup> entries: array<vec4<f32>, ENTRIES>;
-
-#if WRITES
-// What `finish` leaves of a channel for the kernel that goes on to the outputs. Its last value is
-// not 0 where these are NaN: no compiler can assume that away.
-var<private> kept: vec4<f32>;
-#endif
 
 fn hold(own: array<vec4<f32>, SUMS>, at: u32) {
     entries[at] = own[0];
@@ -83,46 +78,4 @@ fn merged(first: u32, step: u32, count: u32) -> vec4<f32> {
         fourth = merged_entries(first + 12u * step, step, 4u);
     }
     return merged_four(four, merged_entries(first + 4u * step, step, 4u), third, fourth);
-}
-
-// Merges what the lanes hold and writes what comes of it. Of a channel with one tile that may be
-// what `finish` makes of it; for kernels that go on to the outputs that stays in the entries, too,
-// those of the workgroup's channels in order.
-fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
-    let channels = SUMS << params.tiles_per_workgroup_log2;
-    let fours = max(params.lanes_per_tile / 4u, 1u);
-    let sixteens = max(fours / 4u, 1u);
-    let stride = fours * channels;
-    let step = sixteens * channels;
-    hold_fours(own, walk, stride, channels);
-    workgroupBarrier();
-    for (var task = invocation; task < step; task += 256u) {
-        // Over the first of the entries that are merged, which no other task reads.
-        entries[task] = merged_four(
-            four(task, stride),
-            four_if(fours > 1u, task + step, stride),
-            four_if(fours > 2u, task + 2u * step, stride),
-            four_if(fours > 2u, task + 3u * step, stride),
-        );
-    }
-    workgroupBarrier();
-    let channel = (walk.channel - walk.tile_slot) * SUMS;
-    for (var task = invocation; task < channels; task += 256u) {
-        if (
-            walk.tile - params.first_tile < params.tiles
-            && channel + task < params.end_channel * SUMS
-        ) {
-            let sums = result(merged(task, channels, sixteens));
-#if FINISHES
-            sums_of_rank = sums;
-            finish(channel + task);
-#if WRITES
-            // Over the first of the entries that this task has merged.
-            entries[task] = kept;
-#endif
-#else
-            partial[walk.tile * params.channels + channel + task] = sums;
-#endif
-        }
-    }
 }

@@ -1,5 +1,5 @@
-// grad_input, written by the kernel that has summed the gradients of a channel in one tile: what
-// `grad_input` does, with the sums out of workgroup memory.
+// grad_input, written by the kernel that has summed the only tile of a channel: the work of the
+// kernel `grad_input`, with the sums out of workgroup memory.
 //
 //     coefficients of the channel                        once per lane
 //     for the lane's elements, four by four:

@@ -1,5 +1,5 @@
-// y, written by the kernel that has summed a channel in one tile: what `normalize` does, with the
-// statistics out of workgroup memory.
+// y, written by the kernel that has summed the only tile of a channel: the work of `normalize`,
+// with the statistics out of workgroup memory.
 //
 //     affine = pivot, scale, shift of the channel        once per lane
 //     for the lane's elements, four by four:

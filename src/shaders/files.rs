@@ -17,11 +17,11 @@ parts! {
     "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finish_grad"
     "finish_stats" "finite" "flat" "four" "grad_sums" "gradient" "grid" "input_gradient"
     "integer_sums" "integers" "inverse_root" "lane_stats" "lanes" "load" "long" "marks" "mask_bits"
-    "merge" "merge_fours" "merge_stats" "merge_sums" "merge_words" "packed" "padding"
+    "merge" "merge_fours" "merge_stats" "merge_sums" "merge_tile" "merge_words" "packed" "padding"
     "rank_grad_sums" "rank_gradients" "rank_integers" "rank_stats" "rank_weights" "reduce" "running"
-    "running_update" "runs" "settled" "settled_element" "spot" "store" "tail" "takes" "tile" "tile_stats"
-    "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "write_grad_input" "write_y"
-    "zeros"
+    "running_update" "runs" "settled" "settled_element" "spot" "store" "tail" "takes" "tile"
+    "tile_stats" "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words" "write_grad_input"
+    "write_y" "zeros"
 }
 
 /// A file of `shaders/parts`.
