@@ -96,7 +96,7 @@ fn main(
     let g_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_g)));
     let x_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_x)));
     merge_over_lanes(entries_of(total.dy, total.dy_deviation, g_flags, x_flags), walk, invocation);
-#if WRITES
+#if FUSED
     write_grad_input(start, affine);
 #endif
 }

@@ -113,7 +113,7 @@ fn main(
     }
 #endif
     merge_over_lanes(entries_of_lane, walk, invocation);
-#if WRITES
+#if FUSED
     write_y(start);
 #endif
 }

@@ -249,6 +249,12 @@ impl LayerFlags {
         params.curve = self.epilogue.curve().unwrap_or_default();
     }
 
+    /// Copies what [`set`](Self::set) writes.
+    fn copy(from: &TileParams, to: &mut TileParams) {
+        let TileParams { has_weight, has_bias, slope, curve, .. } = *from;
+        *to = TileParams { has_weight, has_bias, slope, curve, ..*to };
+    }
+
     /// What double backward reads, all of it stored as x, by loads that every device has.
     fn upstream_like(self, x: DType, grid: &grid::Grid) -> Upstream {
         let storage = Storage::packed(x);

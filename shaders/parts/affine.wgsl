@@ -49,7 +49,7 @@ fn nan_where(is_nan: B, bits: U) -> U {
     return choose_element(bits, U(NOT_FINITE), is_nan);
 }
 
-#if !WRITES_Y
+#if !FUSED_FORWARD
 fn affine_of(channel: u32) -> Affine {
 #if FOUR_CHANNELS
     let a = centering[4u * channel];
@@ -71,7 +71,7 @@ fn affine_of(channel: u32) -> Affine {
 }
 #endif
 
-// That of a channel, or of four, by what normalizes it.
+// The coefficients from a center, of one channel or of four.
 fn affine_from(pivot: V, rest: V, inv_std: V, unit: V, channel: u32) -> Affine {
     var scale = inv_std;
     if (params.has_weight != 0u) {

@@ -2,7 +2,7 @@
 // them: the work of `finalize_grad`. No sums of ranks are bound, and no bias beside a mask.
 
 #import rank_gradients
-#if WRITES
+#if FUSED
 #import write_grad_input
 #endif
 
@@ -10,7 +10,7 @@
 @group(0) @binding(3) var<storage, read> bias: array<f32>;              // (C), or a dummy
 #endif
 @group(0) @binding(5) var<storage, read> weight: array<f32>;            // (C), or a dummy
-#if !WRITES
+#if !FUSED
 @group(0) @binding(6) var<storage, read_write> grad_centering: array<GradCenterBits>;   // (C)
 #endif
 // (C), bits of f32, or a dummy

@@ -3,7 +3,7 @@
 
 #import running
 #import rank_stats
-#if WRITES
+#if FUSED
 #import write_y
 #endif
 

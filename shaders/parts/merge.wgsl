@@ -2,8 +2,8 @@
 //
 //     level 1: four lanes each          shuffles in a subgroup, or a store and a barrier
 //     level 2: four of those each       barrier
-//     level 3: four of those each       one invocation per channel,
-//     level 4: the rest, four at most   which writes `partial`
+//     level 3: four of those each       one invocation per channel, which
+//     level 4: the rest, four at most   writes or finishes it (parts/merge_tile.wgsl)
 //
 // Two barriers and no loop. The order is fixed, whoever merges the first fours
 // (parts/merge_fours.wgsl): f32 addition is not associative, and the bits are to be the same with

@@ -1,9 +1,9 @@
 // The end of a tile: its lanes merge, and its sums are written or finished.
 
-#if WRITES
-// Results of `finish` for the kernel that goes on to the outputs: what a channel needs there. The
+#if FUSED
+// Results of `finish` for the kernel that goes on to the outputs: the coefficients of a channel. The
 // last value is not 0 where the others are NaN, because a compiler may assume that no f32 is.
-var<private> kept: vec4<f32>;
+var<private> channel_coefficients: vec4<f32>;
 #endif
 
 // Merges the entries of the lanes and writes the sums, or finishes a channel with one tile. For
@@ -37,13 +37,17 @@ fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
 #if FINISHES
             sums_of_rank = sums;
             finish(channel + task);
-#if WRITES
+#if FUSED
             // Over the first of the entries that this task has merged.
-            entries[task] = kept;
+            entries[task] = channel_coefficients;
 #endif
 #else
             partial[walk.tile * params.channels + channel + task] = sums;
 #endif
         }
     }
+#if FUSED
+    // Each lane reads those of its channel.
+    workgroupBarrier();
+#endif
 }

@@ -44,8 +44,8 @@ fn finish(channel: u32) {
 #endif
 
     var coefficients = GradCenterBits(entry, 0u, 0u);
-#if WRITES
-    kept = vec4<f32>(0.0);
+#if FUSED
+    channel_coefficients = vec4<f32>(0.0);
 #endif
     if (params.has_batch_statistics != 0u) {
         let count = max(params.count, 1.0);
@@ -57,11 +57,11 @@ fn finish(channel: u32) {
         // forward.
         coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, not_finite);
         coefficients.projection = choose(bitcast<u32>(projection), 0u, not_finite);
-#if WRITES
-        kept = vec4<f32>(mean_dy, projection, 0.0, select(0.0, 1.0, not_finite));
+#if FUSED
+        channel_coefficients = vec4<f32>(mean_dy, projection, 0.0, select(0.0, 1.0, not_finite));
 #endif
     }
-#if !WRITES
+#if !FUSED
     grad_centering[channel] = coefficients;
 #endif
 

@@ -57,8 +57,8 @@ fn finish(channel: u32) {
     let root = inverse_root(m2 / max(params.count, 1.0), params.eps, params.eps_rest);
     let center = center_of(pivot, offset, root, not_finite || overflowed);
     centering[channel] = center;
-#if WRITES
-    kept = vec4<f32>(pivot, offset, root, select(0.0, 1.0, not_finite || overflowed));
+#if FUSED
+    channel_coefficients = vec4<f32>(pivot, offset, root, select(0.0, 1.0, not_finite || overflowed));
 #endif
 #if !RUNNING_VECTORS
     mean[channel] = mean_of(center);

@@ -9,7 +9,7 @@
 // Why it is fast: grad_output and x were read a moment ago, so they come from a cache and only
 // grad_input moves. Eight loads are in flight at once. No dispatch waits for another.
 
-#import spot
+#import addresses
 #import input_gradient
 #import upstream
 #import store
@@ -17,8 +17,8 @@
 // (N, C, L), laid out as x
 @group(0) @binding(6) var<storage, read_write> grad_input: array<Stored>;
 
-// By what `finish` has kept: (mean_dy, projection, nothing, whether they are not finite).
-fn kept_coefficients(walk: Walk, affine: Affine) -> GradCoefficients {
+// By those of `finish`: (mean_dy, projection, nothing, whether they are not finite).
+fn coefficients_of_only(walk: Walk, affine: Affine) -> GradCoefficients {
 #if FOUR_CHANNELS
     let first = walk.tile_slot * SUMS;
     let a = entries[first];
@@ -39,27 +39,28 @@ fn kept_coefficients(walk: Walk, affine: Affine) -> GradCoefficients {
     return GradCoefficients(affine, mean_dy, projection, factor, not_finite);
 }
 
-fn write_element(spot: Spot, x: V, g: V, step: u32, of_channel: GradCoefficients) {
-    if (spot.is_there) {
-        let before_activation = upstream_of(g, x, spot.x, step, of_channel.affine);
-        grad_input[spot.x] = stored(gradient_of(x, before_activation, of_channel));
+fn write_element(at: Addresses, x: V, g: V, step: u32, of_channel: GradCoefficients) {
+    if (at.is_inside) {
+        let before_activation = upstream_of(g, x, at.x, step, of_channel.affine);
+        grad_input[at.x] = stored(gradient_of(x, before_activation, of_channel));
     }
 }
 
 fn write_grad_input(start: Walk, affine: Affine) {
-    // Until all channels of the workgroup are kept.
-    workgroupBarrier();
     var walk = start;
-    let coefficients = kept_coefficients(walk, affine);
+    if (!is_inside(walk)) {
+        return;
+    }
+    let coefficients = coefficients_of_only(walk, affine);
     for (var i = 0u; i < params.values_per_lane; i += 4u) {
         if (!is_inside(walk)) {
             break;
         }
-        let first = first_spot(walk);
-        let a = next_spot(&walk, first);
-        let b = next_spot(&walk, first);
-        let c = next_spot(&walk, first);
-        let d = next_spot(&walk, first);
+        let first = current_addresses(walk);
+        let a = next_addresses(&walk, first);
+        let b = next_addresses(&walk, first);
+        let c = next_addresses(&walk, first);
+        let d = next_addresses(&walk, first);
         let xa = load_x(a.x);
         let ga = load_grad_output(a.g);
         let xb = load_x(b.x);

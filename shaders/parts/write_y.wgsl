@@ -6,9 +6,9 @@
 //         y = act((x·unit − pivot)·scale + shift)
 //
 // Why it is fast: x was read a moment ago, so it comes from a cache and only y moves. Four loads
-// are in flight at once, as in the sums. No dispatch waits for another.
+// are in flight at once. No dispatch waits for another.
 
-#import spot
+#import addresses
 #import choose_element
 #import affine
 #import activation
@@ -18,8 +18,8 @@
 @group(0) @binding(7) var<storage, read> bias: array<f32>;         // (C), or a dummy
 @group(0) @binding(8) var<storage, read_write> y: array<Stored>;   // (N, C, L), laid out as x
 
-// By what `finish` has kept: (pivot, rest, inv_std, whether the channel is not finite).
-fn kept_affine(walk: Walk) -> Affine {
+// By the coefficients of `finish`: (pivot, rest, inv_std, whether the channel is not finite).
+fn affine_of_only(walk: Walk) -> Affine {
 #if FOUR_CHANNELS
     let first = walk.tile_slot * SUMS;
     let a = entries[first];
@@ -41,26 +41,28 @@ fn kept_affine(walk: Walk) -> Affine {
     return affine_from(pivot, rest, bitcast<V>(finite_or_nan), V(1.0), walk.channel);
 }
 
-fn write_element(spot: Spot, x: V, affine: Affine) {
-    if (spot.is_there) {
-        y[spot.x] = stored(activated(value_of(x, spot.x, affine)));
+fn write_element(at: Addresses, x: V, affine: Affine) {
+    if (at.is_inside) {
+        y[at.x] = stored(activated(value_of(x, at.x, affine)));
     }
 }
 
 fn write_y(start: Walk) {
-    // Until all channels of the workgroup are kept.
-    workgroupBarrier();
     var walk = start;
-    let affine = kept_affine(walk);
+    // Lanes past the last channel have no weight either.
+    if (!is_inside(walk)) {
+        return;
+    }
+    let affine = affine_of_only(walk);
     for (var i = 0u; i < params.values_per_lane; i += 4u) {
         if (!is_inside(walk)) {
             break;
         }
-        let first = first_spot(walk);
-        let a = next_spot(&walk, first);
-        let b = next_spot(&walk, first);
-        let c = next_spot(&walk, first);
-        let d = next_spot(&walk, first);
+        let first = current_addresses(walk);
+        let a = next_addresses(&walk, first);
+        let b = next_addresses(&walk, first);
+        let c = next_addresses(&walk, first);
+        let d = next_addresses(&walk, first);
         let xa = load_x(a.x);
         let xb = load_x(b.x);
         let xc = load_x(c.x);

@@ -214,16 +214,16 @@ pub(crate) fn prepare(
     let flags = flags(gpu, x, layer, keeps_mask);
     let residual = layer.epilogue.adds_residual();
     let gradient = Gradient { batch_statistics: true, residual, in_place: false };
-    let gradient_sums = SumsPlan::gradient(x, x, caps, flags)?;
-    let mut passes = vec![(&gradient_sums, ApplyPlan::gradient(x, x, caps, flags, gradient)?)];
-    let statistics = SumsPlan::statistics(x, caps)?;
+    let mut passes = vec![(
+        SumsPlan::gradient(x, x, caps, flags)?,
+        ApplyPlan::gradient(x, x, caps, flags, gradient)?,
+    )];
     if !layer.reproducible {
-        passes.push((&statistics, ApplyPlan::normalize(x, dtype, caps, flags, false)?));
+        let normalize = ApplyPlan::normalize(x, dtype, caps, flags, false)?;
+        passes.push((SumsPlan::statistics(x, caps)?, normalize));
     }
-    for (sums, apply) in passes {
-        let (Some(sums), Some(apply)) = (sums, &apply) else { continue };
-        variants.extend(sums.writing_variant(apply));
-        variants.extend(sums.finishing_variants());
+    for (sums, apply) in &passes {
+        variants.extend(sums.iter().flat_map(|sums| sums.finishing_variants(apply.as_ref())));
     }
     gpu.build(variants.into_iter())
 }

@@ -4,7 +4,6 @@
 //! The answers belong to the driver, so later devices of an adapter reuse the first one's. If an
 //! answer does not come, its fast path stays off. Opening always ends.
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,9 +52,9 @@ impl Opening {
         if cfg!(target_arch = "wasm32") {
             return Found { paths: paths.without_proof(), findings: None };
         }
-        let mut found = pin!(self.probe(paths));
+        let mut found = self.probe(paths);
         loop {
-            if let Some(found) = found.as_mut().now_or_never() {
+            if let Some(found) = (&mut found).now_or_never() {
                 return found;
             }
             std::thread::sleep(PAUSE);

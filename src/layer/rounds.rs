@@ -5,6 +5,8 @@ mod gradient;
 
 use std::slice::from_mut;
 
+use futures::future::{BoxFuture, FutureExt};
+
 pub use gradient::GradientRounds;
 
 use super::exact::{self, Local, grids, moments, params, wide_params};
@@ -15,7 +17,7 @@ use super::{SyncBatchNorm, forward};
 use crate::collective::{ANY_SUBJECT, Phase};
 use crate::config::Statistics;
 use crate::error::{ArgumentError, Error};
-use crate::request::Forward;
+use crate::request::{Forward, ForwardParts};
 use crate::stats::{
     Global, GlobalStatistics, Grid, GridParams, IntegerSums, Mergeable, PerRank, ValueRange,
 };
@@ -149,24 +151,31 @@ impl StatisticsRounds<'_> {
         &mut self,
         request: impl Into<Forward<'a, O>>,
     ) -> Result<(), Error> {
-        let Forward { parts, .. } = request.into();
-        check_encode(&parts.encode)?;
-        let layer = self.rounds.layer;
-        let ranks = layer.base.statistics_ranks(&parts)?;
-        let by = Statistics::Group.into();
-        let mut part = Part { is_exact: true, ..forward::Part::new(layer, ranks, by) };
-        let part = from_mut(&mut part);
-        if self.rounds.all_ranges.is_none() {
-            add(&mut self.rounds.ranges, exact::local_ranges(part).await?);
-            return Ok(());
+        self.add_parts(request.into().parts).await
+    }
+
+    /// Boxed, and so compiled once, not by each application that awaits it.
+    fn add_parts<'r>(&'r mut self, parts: ForwardParts<'r>) -> BoxFuture<'r, Result<(), Error>> {
+        async move {
+            check_encode(&parts.encode)?;
+            let layer = self.rounds.layer;
+            let ranks = layer.base.statistics_ranks(&parts)?;
+            let by = Statistics::Group.into();
+            let mut part = Part { is_exact: true, ..forward::Part::new(layer, ranks, by) };
+            let part = from_mut(&mut part);
+            if self.rounds.all_ranges.is_none() {
+                add(&mut self.rounds.ranges, exact::local_ranges(part).await?);
+                return Ok(());
+            }
+            let (by, rests) = match &self.wide {
+                Some(wide) => (wide.clone(), true),
+                None => (params(&self.rounds.grids()), false),
+            };
+            let sums = exact::integers(part, &[PerRank::Shared(by)], rests).await?;
+            add(&mut self.rounds.sums, sums);
+            Ok(())
         }
-        let (by, rests) = match &self.wide {
-            Some(wide) => (wide.clone(), true),
-            None => (params(&self.rounds.grids()), false),
-        };
-        let sums = exact::integers(part, &[PerRank::Shared(by)], rests).await?;
-        add(&mut self.rounds.sums, sums);
-        Ok(())
+        .boxed()
     }
 
     /// Ends the round. Returns the statistics of all ranks, or `None` if another round must follow.
@@ -178,33 +187,42 @@ impl StatisticsRounds<'_> {
     /// # Cancel safety
     /// As [`SyncBatchNorm::forward_train`].
     pub async fn synchronize(&mut self) -> Result<Option<GlobalStatistics>, Error> {
-        let rounds = &mut self.rounds;
-        if rounds.all_ranges.is_none() {
-            let local = std::mem::take(&mut rounds.ranges);
-            rounds.all_ranges = Some(rounds.merge(&local).await?);
-            return Ok(None);
-        }
-        let grids = rounds.grids();
-        let local = std::mem::replace(&mut rounds.sums, rounds.layer.ranks_of(IntegerSums::EMPTY));
-        let merged = rounds.merge(&local).await?;
-        let rests = match rounds.all_sums.take() {
-            Some(sums) => {
-                rounds.all_sums = Some(sums);
-                merged
+        self.end_round().await
+    }
+
+    /// Boxed, as [`add_parts`](Self::add_parts) is.
+    fn end_round(&mut self) -> BoxFuture<'_, Result<Option<GlobalStatistics>, Error>> {
+        async move {
+            let rounds = &mut self.rounds;
+            if rounds.all_ranges.is_none() {
+                let local = std::mem::take(&mut rounds.ranges);
+                rounds.all_ranges = Some(rounds.merge(&local).await?);
+                return Ok(None);
             }
-            None => {
-                let wide = wide_params(&grids, &merged);
-                rounds.all_sums = Some(merged);
-                if wide.iter().any(|of| *of != GridParams::ZERO) {
-                    self.wide = Some(wide);
-                    return Ok(None);
+            let grids = rounds.grids();
+            let local =
+                std::mem::replace(&mut rounds.sums, rounds.layer.ranks_of(IntegerSums::EMPTY));
+            let merged = rounds.merge(&local).await?;
+            let rests = match rounds.all_sums.take() {
+                Some(sums) => {
+                    rounds.all_sums = Some(sums);
+                    merged
                 }
-                Vec::new()
-            }
-        };
-        let channels = moments(&grids, rounds.all_sums.as_deref().unwrap_or_default(), &rests);
-        let ranges = rounds.all_ranges.clone().unwrap_or_default();
-        rounds.finish(Global::new(channels).with_ranges(ranges)).map(Some)
+                None => {
+                    let wide = wide_params(&grids, &merged);
+                    rounds.all_sums = Some(merged);
+                    if wide.iter().any(|of| *of != GridParams::ZERO) {
+                        self.wide = Some(wide);
+                        return Ok(None);
+                    }
+                    Vec::new()
+                }
+            };
+            let channels = moments(&grids, rounds.all_sums.as_deref().unwrap_or_default(), &rests);
+            let ranges = rounds.all_ranges.clone().unwrap_or_default();
+            rounds.finish(Global::new(channels).with_ranges(ranges)).map(Some)
+        }
+        .boxed()
     }
 }
 

@@ -124,10 +124,9 @@ impl Variant {
         set("SUBGROUPS", kernel.subgroups());
         set("OF_TILES", kernel.is_of_tiles());
         set("FINISHES", kernel.finishes());
-        set("WRITES", kernel.writes());
-        // In backward: v and the deviation from the mean are formed as where `grad_input` runs.
-        let writes_gradient = kernel.writes() && kernel.upstream().is_some();
-        set("BATCH_STATISTICS", writes_gradient);
+        set("FUSED", kernel.is_fused());
+        // A fused backward pass is planned only where the statistics depend on x.
+        set("BATCH_STATISTICS", kernel.is_fused() && kernel.upstream().is_some());
         set("ONE_RANK", kernel.is_of_tiles() || kernel.finishes());
         let mask = |binding: &Binding| binding.role == Role::Mask;
         set("NO_BIAS", kernel.finishes() && self.bindings().iter().any(mask));
@@ -138,7 +137,7 @@ impl Variant {
         if let Kernel::PartialStats { finishes: Some(finish), .. } = kernel
             && let Finish::Output { activation, curved, .. } = finish
         {
-            set("WRITES_Y", true);
+            set("FUSED_FORWARD", true);
             set("ACTIVATION", activation);
             set("CURVED", curved);
         }

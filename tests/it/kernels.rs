@@ -5,12 +5,12 @@ mod centers;
 mod finishing;
 mod flags;
 mod flat;
+mod fused;
 mod gradients;
 mod integers;
 mod machine;
 mod steps;
 mod tiles;
-mod writing;
 
 use crate::common;
 

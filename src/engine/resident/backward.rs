@@ -7,7 +7,7 @@ use super::exact::Integers;
 use super::{Centers, Encoding, Sums, merging, send};
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Memory, Recorder};
-use crate::plan::{Dispatch, ParameterGradients, Role, Section, Taken, TileParams};
+use crate::plan::{Dispatch, ParameterGradients, Role, Section, SumsPlan, Taken, TileParams};
 use crate::stats::GradCentering;
 
 /// What a rank needs beside its tensors.
@@ -58,15 +58,15 @@ pub(crate) fn backward(
     let new_scratch = |rank| Scratch::new(gpu, memory, rank, channels);
     if let ([rank], [Some(plan)]) = (&*ranks, &*plans) {
         let finalize = merge.gradient(0, centers.of_batch, wanted_of(rank, parameters));
-        let whole = rank.apply.as_ref().and_then(|apply| plan.writing_gradient(&finalize, apply));
-        if let Some(whole) = whole {
+        if let Some(sums) = plan.finishing_gradient(&finalize) {
+            let fused = rank.apply.as_ref().and_then(|apply| SumsPlan::fused(&sums, apply));
+            let Some(fused) = fused else {
+                return finish(gpu, rank, centers, (&sums, &new_scratch(rank)?), encoding);
+            };
             let slices = Slices::backward(gpu, rank).with_centering(centers.centering(0));
             return send(gpu, "backward", encoding, |recorder| {
-                recorder.dispatch(&whole, |role| slices.role(role));
+                recorder.dispatch(&fused, |role| slices.role(role));
             });
-        }
-        if let Some(sums) = plan.finishing_gradient(&finalize) {
-            return finish(gpu, rank, centers, (&sums, &new_scratch(rank)?), encoding);
         }
     }
     let scratch: Vec<Scratch> = ranks.iter().map(new_scratch).collect::<Result<_, _>>()?;

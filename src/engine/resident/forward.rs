@@ -9,7 +9,8 @@ use super::{Center, Centers, Encoding, RankWeights, RunningPlace, Sums, merging,
 use crate::error::Error;
 use crate::gpu::{BufferSlice, Gpu, Lease, Recorder};
 use crate::plan::{
-    Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate, Section, Taken, TileParams,
+    Dispatch, FinalizeParams, Merge, Role, RunningForm, RunningUpdate, Section, SumsPlan, Taken,
+    TileParams,
 };
 use crate::stats::PerRank;
 
@@ -72,11 +73,6 @@ pub(crate) fn forward(
         .collect();
     if let ([rank], [Some(plan)]) = (&*ranks, &*plans) {
         let finalize = finalizing(merge, 0, eps, normalizer, running);
-        let whole = rank.apply.as_ref().and_then(|apply| plan.writing(&finalize, apply));
-        if let Some(whole) = whole {
-            at_once(gpu, rank, &centers, running, &whole, encoding)?;
-            return Ok(centers);
-        }
         if let Some(sums) = plan.finishing(&finalize) {
             finish(gpu, rank, &centers, running, &sums, encoding)?;
             return Ok(centers);
@@ -107,21 +103,6 @@ pub(crate) fn forward(
     Ok(centers)
 }
 
-/// The whole pass over a small rank whose channels have one tile each, by one kernel.
-fn at_once(
-    gpu: &Gpu,
-    rank: &ForwardRank<'_>,
-    centers: &Centers,
-    running: RunningPlace<'_>,
-    whole: &Dispatch<TileParams>,
-    encoding: Option<Encoding<'_>>,
-) -> Result<(), Error> {
-    let slices = Slices::forward(gpu, rank);
-    send(gpu, "forward", encoding, |recorder| {
-        recorder.dispatch(whole, |role| role_of_only(role, centers, running, slices));
-    })
-}
-
 /// What a kernel binds that sums the only rank and makes its statistics.
 fn role_of_only<'a>(
     role: Role,
@@ -135,8 +116,8 @@ fn role_of_only<'a>(
     }
 }
 
-/// The pass over a single rank whose channels have one tile each: what sums it makes its
-/// statistics.
+/// The pass over a single rank whose channels have one tile each: the kernel that sums it makes its
+/// statistics, and for small tensors y.
 fn finish(
     gpu: &Gpu,
     rank: &ForwardRank<'_>,
@@ -145,6 +126,12 @@ fn finish(
     sums: &[Dispatch<TileParams>],
     encoding: Option<Encoding<'_>>,
 ) -> Result<(), Error> {
+    if let Some(fused) = rank.apply.as_ref().and_then(|apply| SumsPlan::fused(sums, apply)) {
+        let slices = Slices::forward(gpu, rank);
+        return send(gpu, "forward", encoding, |recorder| {
+            recorder.dispatch(&fused, |role| role_of_only(role, centers, running, slices));
+        });
+    }
     let slices = Slices::statistics(gpu, rank);
     send(gpu, "forward", encoding, |recorder| {
         for dispatch in sums {

@@ -1,18 +1,18 @@
-//! Where one rank is all that merges: its tiles are combined by what would merge ranks, or, where
-//! each channel has one tile, what sums it may do what would merge ranks, and for small tensors what
-//! would write outputs. A pass has a dispatch less, or is one. The bits are those of all kernels.
+//! Passes of a single rank with fewer kernels: the kernel that merges ranks combines the tiles; the
+//! one that sums finishes channels of one tile; for small tensors it writes the outputs, too. The
+//! bits are those of all kernels.
 
 use super::Merge;
-use crate::plan::{ApplyPlan, Dispatch, Parts, SumsPlan};
+use crate::plan::{ApplyPlan, Dispatch, LayerFlags, Parts, SumsPlan};
 use crate::shaders::{
     CombineParams, FinalizeGradParams, FinalizeParams, Kernel, RankSums, RunningForm, TileParams,
     Variant,
 };
 
-/// Bytes of what a pass reads and writes up to which what sums writes outputs too. The last cache of
-/// most GPUs holds so many, so what this saves is dispatches. Larger tensors are better written in
-/// the order of addresses than tile by tile: a part of a line that leaves the cache costs a read.
-const MOST_BYTES_AT_ONCE: u64 = 8 << 20;
+/// Most bytes of activations that a pass in one kernel binds. The last cache of most GPUs holds so
+/// many, and the kernel saves dispatches. Larger tensors are better written in the order of
+/// addresses than tile by tile: a part of a line that leaves the cache costs a read.
+const MOST_FUSED_BYTES: u64 = 8 << 20;
 
 impl Merge {
     /// Whether it takes the tiles of its rank.
@@ -22,12 +22,12 @@ impl Merge {
 }
 
 impl SumsPlan {
-    /// The kernels that sum the only rank and then do what would merge ranks.
-    pub fn finishing_variants(&self) -> impl Iterator<Item = Variant> {
-        let partials = self.partials.iter().filter(|_| self.may_finish);
-        partials
-            .filter_map(|partial| partial.variant.kernel.finishing(RunningForm::Entries))
-            .map(Variant::new)
+    /// The kernels that sum the only rank and then do what would merge ranks; fused with `apply`,
+    /// too, where that is all of a pass.
+    pub fn finishing_variants(&self, apply: Option<&ApplyPlan>) -> Vec<Variant> {
+        let finishing = self.followed_by(RunningForm::Entries, |params| params).unwrap_or_default();
+        let fused = apply.and_then(|apply| Self::fused(&finishing, apply));
+        finishing.iter().chain(&fused).map(|dispatch| dispatch.variant).collect()
     }
 
     /// The dispatches that sum the only rank and then do what `finalize` would; `None` where a
@@ -109,56 +109,23 @@ impl SumsPlan {
         })
     }
 
-    /// The only dispatch of a pass, which sums, does what `finalize` would and then what `apply`
-    /// would; `None` where [`finishing`](Self::finishing) is, for larger and padded tensors, and
-    /// where no kernel does all of it.
-    pub fn writing(
-        &self,
-        finalize: &Dispatch<FinalizeParams>,
-        apply: &ApplyPlan,
-    ) -> Option<Dispatch<TileParams>> {
-        // Vectors would be a buffer too many.
-        let is_layers = finalize.variant.kernel.running() == Some(RunningForm::Entries);
-        let finishing = self.finishing(finalize).filter(|_| is_layers)?;
-        self.followed_to_the_end(&finishing, apply)
-    }
-
-    /// The same of gradient sums.
-    pub fn writing_gradient(
-        &self,
-        finalize: &Dispatch<FinalizeGradParams>,
-        apply: &ApplyPlan,
-    ) -> Option<Dispatch<TileParams>> {
-        self.followed_to_the_end(&self.finishing_gradient(finalize)?, apply)
-    }
-
-    /// The kernel that makes a pass of one dispatch, where there is one.
-    pub fn writing_variant(&self, apply: &ApplyPlan) -> Option<Variant> {
-        let [partial] = &*self.partials else { return None };
-        let finishing = self.may_finish.then_some(std::slice::from_ref(partial))?;
-        Some(self.followed_to_the_end(finishing, apply)?.variant)
-    }
-
-    fn followed_to_the_end(
-        &self,
+    /// The only dispatch of a pass: the one of `finishing` fused with `apply`. `None` for larger and
+    /// for padded tensors, and where no kernel does all of it.
+    pub fn fused(
         finishing: &[Dispatch<TileParams>],
         apply: &ApplyPlan,
     ) -> Option<Dispatch<TileParams>> {
         let ([sums], [apply]) = (finishing, &*apply.dispatches) else { return None };
+        let variant = Variant::new(sums.variant.kernel.fused(apply.variant.kernel)?);
         let parts = Parts { output: apply.parts.output.clone(), ..sums.parts.clone() };
-        let bytes = |part: &std::ops::Range<u64>| part.end - part.start;
-        // Of forward, g is x.
-        let read = bytes(&parts.x).max(bytes(&parts.g));
-        if sums.params.padded != 0 || read + bytes(&parts.output) > MOST_BYTES_AT_ONCE {
+        let bound = variant.bindings().iter().filter_map(|binding| parts.of_role(binding.role));
+        let bytes: u64 = bound.map(|part| part.end - part.start).sum();
+        if sums.params.padded != 0 || bytes > MOST_FUSED_BYTES {
             return None;
         }
-        let TileParams { has_weight, has_bias, slope, curve, .. } = apply.params;
-        Some(Dispatch {
-            variant: Variant::new(sums.variant.kernel.writing(apply.variant.kernel)?),
-            params: TileParams { has_weight, has_bias, slope, curve, ..sums.params },
-            workgroups: sums.workgroups,
-            parts,
-        })
+        let mut params = sums.params;
+        LayerFlags::copy(&apply.params, &mut params);
+        Some(Dispatch { variant, params, workgroups: sums.workgroups, parts })
     }
 
     fn followed_by(

@@ -48,7 +48,7 @@ const FINISH_STATS_OF_VECTORS: [Binding; 6] = [
 ];
 
 /// Of the kernel that sums x and goes on to y.
-const WRITE_Y: [Binding; 8] = [
+const FUSED_FORWARD: [Binding; 8] = [
     activation(Role::Input, "x"),
     writes(Role::Running, "running", 16),
     writes(Role::Centering, "centering", 16),
@@ -59,16 +59,15 @@ const WRITE_Y: [Binding; 8] = [
     output(Role::Output, "y"),
 ];
 
-/// Of the kernel that sums gradients and makes what those of the only rank need, or what is made
-/// with that. No bias, where a mask says where the activation was active.
-const fn finish_grad(from_mask: bool, made: Binding) -> [Binding; 8] {
+/// Of the kernel that sums gradients and makes their coefficients, or goes on to grad_input. No bias, where a mask says where the activation was active.
+const fn finish_grad(from_mask: bool, written: Binding) -> [Binding; 8] {
     [
         activation(Role::GradOutput, "grad_output"),
         activation(Role::Input, "x"),
         if from_mask { reads(Role::Mask, "mask", 4) } else { reads(Role::Bias, "bias", 4) },
         reads(Role::Centering, "centering", 16),
         reads(Role::Weight, "weight", 4),
-        made,
+        written,
         writes(Role::GradWeight, "grad_weight", 4),
         writes(Role::GradBias, "grad_bias", 4),
     ]
@@ -89,7 +88,7 @@ const GRAD_CENTERING: Binding = writes(Role::GradCentering, "grad_centering", 24
 const FINISH_GRAD: [[Binding; 8]; 2] =
     [finish_grad(false, GRAD_CENTERING), finish_grad(true, GRAD_CENTERING)];
 const GRAD_INPUT: Binding = output(Role::GradInput, "grad_input");
-const WRITE_GRAD_INPUT: [[Binding; 8]; 2] =
+const FUSED_BACKWARD: [[Binding; 8]; 2] =
     [finish_grad(false, GRAD_INPUT), finish_grad(true, GRAD_INPUT)];
 const CENTER_RUNNING: [Binding; 4] = [
     reads(Role::Running, "running", 16),
@@ -113,12 +112,12 @@ pub(super) fn bindings(kernel: Kernel) -> &'static [Binding] {
         Kernel::PartialStats { finishes: Some(finish), .. } => match finish {
             Finish::Statistics(RunningForm::Entries) => &FINISH_STATS,
             Finish::Statistics(RunningForm::Vectors) => &FINISH_STATS_OF_VECTORS,
-            Finish::Output { .. } => &WRITE_Y,
+            Finish::Output { .. } => &FUSED_FORWARD,
         },
         Kernel::PartialGradSums { upstream, finishes, .. } => {
             let from_mask = usize::from(matches!(upstream.active, Active::Masked(_)));
-            let writes_input = finishes == Some(FinishGrad::Input);
-            if writes_input { &WRITE_GRAD_INPUT[from_mask] } else { &FINISH_GRAD[from_mask] }
+            let is_fused = finishes == Some(FinishGrad::Input);
+            if is_fused { &FUSED_BACKWARD[from_mask] } else { &FINISH_GRAD[from_mask] }
         }
         Kernel::CenterRunning(RunningForm::Entries) => &CENTER_RUNNING,
         Kernel::CenterRunning(RunningForm::Vectors) => &CENTER_RUNNING_OF_VECTORS,

@@ -29,7 +29,7 @@ pub enum Finish {
     /// To what [`FinalizeStats`](Kernel::FinalizeStats) makes, with running statistics of this
     /// form.
     Statistics(RunningForm),
-    /// To the same, with those of the layer, and then to y.
+    /// To the same, with those of the layer, and then to y: forward in one kernel.
     Output {
         /// Type of y.
         y: DType,
@@ -44,14 +44,14 @@ pub enum Finish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishGrad {
     /// To what [`FinalizeGrad`](Kernel::FinalizeGrad) makes.
-    Sums,
-    /// To the gradients of the parameters, and then to that of the input.
+    Coefficients,
+    /// To the gradients of the parameters, and then to that of the input: backward in one kernel.
     Input,
 }
 
 impl Kernel {
     /// How the running statistics lie that a kernel reads.
-    pub(crate) fn running(self) -> Option<RunningForm> {
+    pub(in crate::shaders) fn running(self) -> Option<RunningForm> {
         match self {
             Self::FinalizeStats { running: form, .. }
             | Self::PartialStats { finishes: Some(Finish::Statistics(form)), .. }
@@ -73,21 +73,26 @@ impl Kernel {
             Self::PartialGradSums { upstream, subgroups, .. }
                 if !matches!(upstream.active, Active::Recomputed { residual: true, .. }) =>
             {
-                let finishes = Some(FinishGrad::Sums);
+                let finishes = Some(FinishGrad::Coefficients);
                 Some(Self::PartialGradSums { upstream, subgroups, finishes })
             }
             _ => None,
         }
     }
 
-    /// The kernel that does what [`finishing`](Self::finishing) says and then what `apply` would,
-    /// which writes an activation: the only kernel of its pass. `None` where no kernel does all of
-    /// it: where that would bind more than eight buffers, for a pass in place, or where an
-    /// invocation owns words of y.
-    pub fn writing(self, apply: Self) -> Option<Self> {
-        match (self.finishing(RunningForm::Entries)?, apply) {
+    /// This kernel of [`finishing`](Self::finishing) fused with `apply`, which writes an
+    /// activation: the only kernel of its pass. `None` where no kernel does all of it: where that
+    /// would bind more than eight buffers, for a pass in place, where the statistics are constants
+    /// for the gradient, or where an invocation owns words of the output.
+    pub fn fused(self, apply: Self) -> Option<Self> {
+        match (self, apply) {
             (
-                Self::PartialStats { x, elements, subgroups, .. },
+                Self::PartialStats {
+                    x,
+                    elements,
+                    subgroups,
+                    finishes: Some(Finish::Statistics(RunningForm::Entries)),
+                },
                 Self::Normalize(Normalize {
                     y,
                     residual: false,
@@ -103,7 +108,7 @@ impl Kernel {
                 is_written.then_some(Self::PartialStats { x, elements, subgroups, finishes })
             }
             (
-                Self::PartialGradSums { upstream, subgroups, .. },
+                Self::PartialGradSums { upstream, subgroups, finishes: Some(_) },
                 Self::GradInput(GradInput {
                     batch_statistics: true,
                     grad_residual: false,
@@ -129,8 +134,8 @@ impl Kernel {
         )
     }
 
-    /// Whether it sums a single rank and goes on to the end of its pass.
-    pub(in crate::shaders) fn writes(self) -> bool {
+    /// Whether it is the only kernel of its pass.
+    pub(in crate::shaders) fn is_fused(self) -> bool {
         matches!(
             self,
             Self::PartialStats { finishes: Some(Finish::Output { .. }), .. }

@@ -67,11 +67,15 @@ fn statistics() -> Vec<Kernel> {
                 let kernel = Kernel::PartialStats { x, elements, subgroups, finishes: None };
                 let forms = [RunningForm::Entries, RunningForm::Vectors];
                 kernels.push(kernel);
-                kernels.extend(forms.into_iter().filter_map(|form| kernel.finishing(form)));
+                let finishing: Vec<Kernel> =
+                    forms.into_iter().filter_map(|form| kernel.finishing(form)).collect();
                 let walks_alike =
                     |apply: &Kernel| (apply.x(), apply.elements()) == (Some(x), elements);
                 let applies = normalizations().into_iter().filter(walks_alike);
-                kernels.extend(applies.filter_map(|apply| kernel.writing(apply)));
+                kernels.extend(applies.flat_map(|apply| {
+                    finishing.clone().into_iter().filter_map(move |kernel| kernel.fused(apply))
+                }));
+                kernels.extend(finishing);
             }
         }
     }
@@ -162,9 +166,10 @@ fn gradient_sums() -> Vec<Kernel> {
         for &subgroups in merging(upstream.elements) {
             let kernel = Kernel::PartialGradSums { upstream, subgroups, finishes: None };
             kernels.push(kernel);
-            kernels.extend(kernel.finishing(RunningForm::Entries));
+            let finishing = kernel.finishing(RunningForm::Entries);
+            kernels.extend(finishing);
             let apply = GradInput { batch_statistics: true, upstream, ..GradInput::default() };
-            kernels.extend(kernel.writing(Kernel::GradInput(apply)));
+            kernels.extend(finishing.and_then(|kernel| kernel.fused(Kernel::GradInput(apply))));
         }
     }
     kernels

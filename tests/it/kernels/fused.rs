@@ -29,11 +29,29 @@ fn left_by(
     move |role| left[&role].clone()
 }
 
+/// The only dispatch of a pass, if one kernel does all of it.
+fn fused(
+    finishing: Option<Vec<Dispatch<TileParams>>>,
+    apply: &ApplyPlan,
+) -> Option<Dispatch<TileParams>> {
+    SumsPlan::fused(&finishing?, apply)
+}
+
+/// Whether an input goes with an epilogue: quads with two of four, in turn.
+fn is_turn(kind: usize, x: Activation<'_>, seed: u64) -> bool {
+    let [channels, inner] = [x.shape.channels(), x.shape.spatial_len()];
+    let neighbours = if x.shape.strides().channel == 1 { channels } else { inner };
+    !neighbours.is_multiple_of(4) || (kind as u64 + seed + x.dtype as u64).is_multiple_of(2)
+}
+
 #[test]
 fn a_small_forward_pass_has_the_bits_of_three_kernels() {
     let mut passes = 0;
     for (kind, epilogue) in [Epilogue::NONE, Epilogue::RELU, LEAKY, CURVE].iter().enumerate() {
         each_input(|what, x, seed| {
+            if !is_turn(kind, x, seed) {
+                return;
+            }
             let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
             let layer = LayerFlags {
                 weight: !seed.is_multiple_of(3),
@@ -48,7 +66,7 @@ fn a_small_forward_pass_has_the_bits_of_three_kernels() {
             for y in [x.dtype, DType::F32] {
                 let apply = ApplyPlan::normalize(x, y, &CAPS, layer, false);
                 let apply = apply.expect("within the limits").expect("values");
-                let Some(whole) = plan.writing(&finalize, &apply) else { continue };
+                let Some(fused) = fused(plan.finishing(&finalize), &apply) else { continue };
                 let what = format!("{what}, {layer:?}, y {y:?}");
                 let words = Activation { dtype: y, ..x }.bytes() as usize / 4;
                 let contents = |role: Role| match role {
@@ -64,7 +82,7 @@ fn a_small_forward_pass_has_the_bits_of_three_kernels() {
                     Role::Centering => merged[&role].clone(),
                     _ => contents(role),
                 });
-                let found = run(&whole, &whole.variant.source(), contents);
+                let found = run(&fused, &fused.variant.source(), contents);
                 for role in [Role::Running, Role::Centering, Role::Mean, Role::InvStd] {
                     assert_eq!(found[&role], merged[&role], "{what}: {role:?}");
                 }
@@ -75,7 +93,7 @@ fn a_small_forward_pass_has_the_bits_of_three_kernels() {
             }
         });
     }
-    assert!(passes > 100, "{passes}");
+    assert!(passes > 50, "{passes}");
 }
 
 #[test]
@@ -84,6 +102,9 @@ fn a_small_backward_pass_has_the_bits_of_three_kernels() {
     // Without an activation, formed again, a curve, and by a mask.
     for (kind, epilogue) in [Epilogue::NONE, LEAKY, CURVE, LEAKY].iter().enumerate() {
         each_input(|what, x, seed| {
+            if !is_turn(kind, x, seed) {
+                return;
+            }
             let mask = if kind == 3 { ApplyPlan::mask_order(x, x.dtype, &CAPS) } else { None };
             let [weight, bias] = [3, 5].map(|period| !seed.is_multiple_of(period));
             let layer = LayerFlags { weight, bias, epilogue: *epilogue, mask };
@@ -99,7 +120,8 @@ fn a_small_backward_pass_has_the_bits_of_three_kernels() {
             let gradient = Gradient { batch_statistics: true, ..Gradient::default() };
             let apply = ApplyPlan::gradient(x, x, &CAPS, layer, gradient);
             let apply = apply.expect("within the limits").expect("values");
-            let Some(whole) = plan.writing_gradient(&finalize, &apply) else { return };
+            let finishing = plan.finishing_gradient(&finalize);
+            let Some(fused) = fused(finishing, &apply) else { return };
             let what = format!("{what}, {layer:?}, {wanted:?}");
             let words = x.bytes() as usize / 4;
             let contents = |role: Role| match role {
@@ -124,7 +146,7 @@ fn a_small_backward_pass_has_the_bits_of_three_kernels() {
                 Role::Centering => merged[&Role::GradCentering].clone(),
                 _ => contents(role),
             });
-            let found = run(&whole, &whole.variant.source(), contents);
+            let found = run(&fused, &fused.variant.source(), contents);
             for role in [Role::GradWeight, Role::GradBias] {
                 assert_eq!(found[&role], merged[&role], "{what}: {role:?}");
             }
@@ -134,30 +156,32 @@ fn a_small_backward_pass_has_the_bits_of_three_kernels() {
             passes += 1;
         });
     }
-    assert!(passes > 100, "{passes}");
+    assert!(passes > 50, "{passes}");
 }
 
 #[test]
 fn what_one_kernel_cannot_do_is_done_by_several() {
-    let written = |dims: &[usize], dtype: DType, of: &dyn Fn(Shape) -> Shape, layer: LayerFlags| {
-        let shape = of(Shape::new(dims, ChannelsFirst).expect("a shape"));
-        let x = Activation { shape: &shape, dtype };
-        let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
-        let apply = ApplyPlan::normalize(x, dtype, &CAPS, layer, false).expect("within the limits");
-        let finalize = merge(&shape).statistics(0, 1e-5, None);
-        plan.writing(&finalize, &apply.expect("values")).is_some()
-    };
+    let is_fused =
+        |dims: &[usize], dtype: DType, of: &dyn Fn(Shape) -> Shape, layer: LayerFlags| {
+            let shape = of(Shape::new(dims, ChannelsFirst).expect("a shape"));
+            let x = Activation { shape: &shape, dtype };
+            let plan = SumsPlan::statistics(x, &CAPS).expect("within the limits").expect("values");
+            let apply =
+                ApplyPlan::normalize(x, dtype, &CAPS, layer, false).expect("within the limits");
+            let finalize = merge(&shape).statistics(0, 1e-5, None);
+            fused(plan.finishing(&finalize), &apply.expect("values")).is_some()
+        };
     let plain = LayerFlags::default();
     let same = |shape: Shape| shape;
-    assert!(written(&[4, 8, 16], DType::F32, &same, plain));
+    assert!(is_fused(&[4, 8, 16], DType::F32, &same, plain));
     // Words of 16 bits that hold two channels, a residual, padding, several tiles, many bytes.
-    assert!(!written(&[4, 8, 15], DType::F16, &same, plain));
+    assert!(!is_fused(&[4, 8, 15], DType::F16, &same, plain));
     let residual = LayerFlags { epilogue: Epilogue::ADD_RELU, ..plain };
-    assert!(!written(&[4, 8, 16], DType::F32, &same, residual));
-    assert!(!written(&[1, 8, 16], DType::F32, &|shape| shape.with_lengths(&[7]), plain));
-    assert!(!written(&[5, 2, 4096], DType::F32, &same, plain));
-    assert!(written(&[4, 64, 4096], DType::F32, &same, plain));
-    assert!(!written(&[4, 65, 4096], DType::F32, &same, plain));
+    assert!(!is_fused(&[4, 8, 16], DType::F32, &same, residual));
+    assert!(!is_fused(&[1, 8, 16], DType::F32, &|shape| shape.with_lengths(&[7]), plain));
+    assert!(!is_fused(&[5, 2, 4096], DType::F32, &same, plain));
+    assert!(is_fused(&[4, 64, 4096], DType::F32, &same, plain));
+    assert!(!is_fused(&[4, 65, 4096], DType::F32, &same, plain));
 }
 
 #[test]
@@ -172,13 +196,13 @@ fn a_mask_or_running_statistics_of_the_application_are_a_buffer_too_many() {
     };
     let entries = merge(&shape).statistics(0, 1e-5, None);
     let mask = ApplyPlan::mask_order(x, x.dtype, &CAPS);
-    assert!(plan.writing(&entries, &apply(None, false)).is_some());
-    assert_eq!(plan.writing(&entries, &apply(mask, false)), None);
-    assert_eq!(plan.writing(&entries, &apply(None, true)), None);
+    assert!(fused(plan.finishing(&entries), &apply(None, false)).is_some());
+    assert_eq!(fused(plan.finishing(&entries), &apply(mask, false)), None);
+    assert_eq!(fused(plan.finishing(&entries), &apply(None, true)), None);
     let update =
         RunningUpdate { momentum: Momentum::Decay(0.75), variance: RunningVariance::Biased };
     let vectors = merge(&shape).statistics_to_vectors(1e-5, update);
-    assert_eq!(plan.writing(&vectors, &apply(None, false)), None);
+    assert_eq!(fused(plan.finishing(&vectors), &apply(None, false)), None);
     assert!(plan.finishing(&vectors).is_some());
 }
 
@@ -189,15 +213,32 @@ fn gradients_of_constants_or_of_a_residual_are_written_by_a_kernel_of_their_own(
     let layer = LayerFlags::default();
     let plan = SumsPlan::gradient(x, x, &CAPS, layer).expect("within the limits").expect("values");
     let finalize = merge(&shape).gradient(0, true, ParameterGradients::default());
-    let writes = |wanted: Gradient| {
+    let is_fused = |wanted: Gradient| {
         let apply = ApplyPlan::gradient(x, x, &CAPS, layer, wanted).expect("within the limits");
-        plan.writing_gradient(&finalize, &apply.expect("values")).is_some()
+        fused(plan.finishing_gradient(&finalize), &apply.expect("values")).is_some()
     };
     let of_batch = Gradient { batch_statistics: true, ..Gradient::default() };
-    assert!(writes(of_batch));
-    assert!(!writes(Gradient::default()));
-    assert!(!writes(Gradient { residual: true, ..of_batch }));
-    assert!(!writes(Gradient { in_place: true, ..of_batch }));
+    assert!(is_fused(of_batch));
+    assert!(!is_fused(Gradient::default()));
+    assert!(!is_fused(Gradient { residual: true, ..of_batch }));
+    assert!(!is_fused(Gradient { in_place: true, ..of_batch }));
+}
+
+#[test]
+fn a_fused_backward_pass_binds_8_mib_at_most() {
+    for (channels, expected) in [(42, true), (43, false)] {
+        // x, grad_output and grad_input, of 64 KiB a channel.
+        let shape = Shape::new(&[4, channels, 4096], ChannelsFirst).expect("a shape");
+        let x = Activation { shape: &shape, dtype: DType::F32 };
+        let layer = LayerFlags::default();
+        let plan = SumsPlan::gradient(x, x, &CAPS, layer).expect("within the limits");
+        let wanted = Gradient { batch_statistics: true, ..Gradient::default() };
+        let apply = ApplyPlan::gradient(x, x, &CAPS, layer, wanted).expect("within the limits");
+        let finalize = merge(&shape).gradient(0, true, ParameterGradients::default());
+        let finishing = plan.expect("values").finishing_gradient(&finalize);
+        assert!(finishing.is_some(), "{channels}");
+        assert_eq!(fused(finishing, &apply.expect("values")).is_some(), expected, "{channels}");
+    }
 }
 
 #[test]
@@ -206,13 +247,14 @@ fn devices_that_skip_nothing_write_few_workgroups_at_once() {
     for (channels, expected) in [(32, true), (34, false)] {
         let shape = Shape::new(&[32, channels, 7, 7], ChannelsFirst).expect("a shape");
         let x = Activation { shape: &shape, dtype: DType::F32 };
-        let writes = |caps: &DeviceCaps| {
+        let is_fused = |caps: &DeviceCaps| {
             let plan = SumsPlan::statistics(x, caps).expect("within the limits").expect("values");
             let apply = ApplyPlan::normalize(x, x.dtype, caps, LayerFlags::default(), false);
             let apply = apply.expect("within the limits").expect("values");
-            plan.writing(&merge(&shape).statistics(0, 1e-5, None), &apply).is_some()
+            let finalize = merge(&shape).statistics(0, 1e-5, None);
+            fused(plan.finishing(&finalize), &apply).is_some()
         };
-        assert_eq!(writes(&DeviceCaps::PORTABLE), expected, "{channels}");
-        assert!(writes(&CAPS), "{channels}");
+        assert_eq!(is_fused(&DeviceCaps::PORTABLE), expected, "{channels}");
+        assert!(is_fused(&CAPS), "{channels}");
     }
 }
