@@ -3,6 +3,7 @@
 //! Each subject has one small enum. [`Error`] is their union.
 
 mod argument;
+mod batch;
 mod config;
 mod device;
 mod exchange;
@@ -10,7 +11,8 @@ mod lengths;
 mod shape;
 mod state;
 
-pub use argument::{ArgumentError, BatchError};
+pub use argument::ArgumentError;
+pub use batch::BatchError;
 pub use config::ConfigError;
 pub use device::{GpuError, LimitError};
 pub use exchange::{ExchangeError, GroupError};

@@ -10,10 +10,8 @@ use super::frame::{Frame, Header, Payload, Phase, UNANNOUNCED};
 use super::gather::ListError;
 use super::operation::Operation;
 use super::peers::{Again, Dissent, Kind, Voice, dissent};
+use crate::checksum::{lines, value};
 use crate::error::ExchangeError;
-
-/// The value of a name that a list does not have.
-const ABSENT: &str = "absent";
 
 /// Source of the checksum in the field `config` of a header.
 #[derive(Clone, Debug)]
@@ -113,20 +111,15 @@ fn first_difference<'a>(lists: &[&'a str]) -> Option<(&'a str, Dissent)> {
 
 /// The first rank whose value of a name is not that of most ranks.
 fn value_dissent(name: &str, lists: &[Voice<&str>]) -> Option<Dissent> {
-    let value = |list| lines(list).find(|line| line.0 == name).map_or(ABSENT, |line| line.1);
     let voices: Vec<_> =
-        lists.iter().map(|voice| Voice { value: value(voice.value), ..*voice }).collect();
+        lists.iter().map(|voice| Voice { value: value(voice.value, name), ..*voice }).collect();
     dissent(&voices)
-}
-
-/// The lines of a list, as name and value.
-fn lines(list: &str) -> impl Iterator<Item = (&str, &str)> {
-    list.lines().map(|line| line.split_once(" = ").unwrap_or((line, "")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::ABSENT;
 
     fn found(lists: &[&str]) -> Option<(String, usize, String, String, usize, usize)> {
         let (name, dissent) = first_difference(lists)?;

@@ -47,7 +47,10 @@ impl BatchNormConfig {
             ("reproducible", self.reproducible == to.reproducible),
         ];
         match kept.into_iter().find(|(_, is_kept)| !is_kept) {
-            Some((name, _)) => Err(ConfigError::Fixed { name }),
+            Some((name, _)) => {
+                let value = |config: &Self| config.manifest().value(name).to_owned();
+                Err(ConfigError::Fixed { name, found: value(to), expected: value(self) })
+            }
             None => Ok(()),
         }
     }

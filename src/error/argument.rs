@@ -226,15 +226,17 @@ pub enum ArgumentError {
         reason: &'static str,
     },
     /// Layers with different configurations, although one is needed.
-    #[error("{argument}[{index}] is configured as {found}, expected {expected}, as the first")]
+    #[error("{name} of {argument}[{index}] is {found}, expected {expected}, as of the first")]
     Config {
         /// Name of the argument.
         argument: &'static str,
         /// Position in the list.
         index: usize,
-        /// The configuration found.
+        /// The first setting that differs, as in `docs/PROTOCOL.md`: `eps`, `weight_init[3]`.
+        name: String,
+        /// Its value.
         found: String,
-        /// The first layer's configuration.
+        /// The first layer's value.
         expected: String,
     },
     /// A layer that adds a residual, and none was given.
@@ -288,13 +290,4 @@ fn layout_hint(dims: &[usize], found: usize, expected: usize) -> &'static str {
         }
         _ => "",
     }
-}
-
-/// A batch from which no statistics can be taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BatchError {
-    /// One value per channel in the whole group.
-    #[error("expected more than 1 value per channel in the whole group when training, found 1")]
-    OneValue,
 }

@@ -65,9 +65,15 @@ pub enum ConfigError {
     NoDevices,
     /// A setting of a living layer on which its parameters, running statistics or saved contexts
     /// depend.
-    #[error("{name} of a layer that exists cannot change; make another layer")]
+    #[error(
+        "{name} of a layer that exists cannot change from {expected} to {found}; make another layer"
+    )]
     Fixed {
         /// Name of the setting.
         name: &'static str,
+        /// The value that was to be set, written as in `docs/PROTOCOL.md`.
+        found: String,
+        /// The layer's value.
+        expected: String,
     },
 }

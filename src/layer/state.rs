@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Running, SyncBatchNorm};
 use crate::base::check_readable;
+use crate::checksum::Difference;
 use crate::collective::Phase;
 use crate::error::{ArgumentError, ConfigError, Error, GroupError};
 use crate::state::{LoadOptions, LoadReport, ScaleShift, StateDict};
@@ -256,12 +257,16 @@ impl SyncBatchNorm {
         let mut devices = Vec::new();
         let mut parameters = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
-            if layer.config() != first.config() {
-                let found = format!("{:?}", layer.config());
-                let expected = format!("{:?}", first.config());
-                return Err(
-                    ArgumentError::Config { argument: "layers", index, found, expected }.into()
-                );
+            let difference = layer.base.manifest.first_difference(&first.base.manifest);
+            if let Some(Difference { name, found, expected }) = difference {
+                return Err(ArgumentError::Config {
+                    argument: "layers",
+                    index,
+                    name: name.to_owned(),
+                    found: found.to_owned(),
+                    expected: expected.to_owned(),
+                }
+                .into());
             }
             devices.extend(layer.devices().iter().cloned());
             parameters.extend(layer.base.parameters.iter().cloned());

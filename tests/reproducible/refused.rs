@@ -48,7 +48,7 @@ fn a_joint_call_of_both_kinds_is_refused_and_the_setting_is_fixed() {
     assert!(matches!(*error, Error::Argument(ArgumentError::NotJoint { .. })), "{error}");
     let mut exact = exact;
     let result = exact.set_config(BatchNormConfig::torch(2));
-    assert!(matches!(result, Err(Error::Config(ConfigError::Fixed { name: "reproducible" }))));
+    assert!(matches!(result, Err(Error::Config(ConfigError::Fixed { name: "reproducible", .. }))));
 }
 
 #[test]

@@ -254,23 +254,23 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
     let other = || config.clone().with_momentum(Momentum::Cumulative).with_eps(0.5);
     let mut more_channels = other();
     more_channels.num_features += 1;
-    let fixed = [
-        ("num_features", more_channels),
-        ("weight", other().with_weight(false)),
-        ("bias", other().with_bias(false)),
-        ("track_running_stats", other().with_track_running_stats(false)),
-        ("activation", other().with_activation(Activation::Relu6)),
-        ("residual", other().with_residual(false)),
-        ("activation_mask", other().with_activation_mask(true)),
+    let fixed = |name, found: &str, expected: &str, config| {
+        let [found, expected] = [found, expected].map(str::to_owned);
+        (config, ConfigError::Fixed { name, found, expected })
+    };
+    let mut refused = vec![
+        fixed("num_features", "4", "3", more_channels),
+        fixed("weight", "false", "true", other().with_weight(false)),
+        fixed("bias", "false", "true", other().with_bias(false)),
+        fixed("track_running_stats", "false", "true", other().with_track_running_stats(false)),
+        fixed("activation", "relu6", "relu", other().with_activation(Activation::Relu6)),
+        fixed("residual", "false", "true", other().with_residual(false)),
+        fixed("activation_mask", "true", "false", other().with_activation_mask(true)),
     ];
-    let mut refused: Vec<_> =
-        fixed.map(|(name, config)| (config, ConfigError::Fixed { name })).into();
     let out_of_range = |name, found, allowed| ConfigError::OutOfRange { name, found, allowed };
     refused.push((other().with_eps(-1.0), out_of_range("eps", -1.0, "finite and at least 0")));
-    refused.push((
-        other().with_momentum(Momentum::Decay(1.5)),
-        out_of_range("momentum", 1.5, "0 to 1"),
-    ));
+    let momentum = out_of_range("momentum", 1.5, "0 to 1");
+    refused.push((other().with_momentum(Momentum::Decay(1.5)), momentum));
     for mut layer in Layer::all(&config) {
         let [x, g, residual] = [319, 320, 321].map(|seed| layer.tensors(seed));
         let forward = || Forward::of(&x).residual(&residual);
@@ -281,8 +281,9 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
         for (changed, expected) in &refused {
             let error = layer.set_config(changed.clone()).unwrap_err();
             assert_eq!(error, Error::Config(expected.clone()));
-            if let ConfigError::Fixed { name } = expected {
-                assert!(error.to_string().contains(name), "{error}");
+            if let ConfigError::Fixed { name, found, expected } = expected {
+                let change = format!("{name} of a layer that exists cannot change from {expected}");
+                assert_eq!(error.to_string(), format!("{change} to {found}; make another layer"));
             }
             assert_eq!(*layer.config(), config);
             assert_eq!(

@@ -131,18 +131,11 @@ fn layers_of_different_configuration_or_none_are_refused() {
     let layer = |config| SyncBatchNorm::new(config, [Device::host()]).unwrap();
     let layers = vec![layer(torch()), layer(torch()), layer(torch().with_eps(1e-3))];
     let error = SyncBatchNorm::synchronized(layers).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::Argument(ArgumentError::Config { argument: "layers", index: 2, .. })
-        ),
-        "{error:?}"
+    let [name, found, expected] = ["eps", "1e-3", "1e-5"].map(str::to_owned);
+    let argument = "layers";
+    assert_eq!(
+        error,
+        Error::Argument(ArgumentError::Config { argument, index: 2, name, found, expected })
     );
-    let message = error.to_string();
-    assert!(
-        message.contains("layers[2]")
-            && message.contains("eps: 0.001")
-            && message.contains("eps: 1e-5"),
-        "{message}"
-    );
+    assert_eq!(error.to_string(), "eps of layers[2] is 1e-3, expected 1e-5, as of the first");
 }
