@@ -1,10 +1,10 @@
 //! Tests of the crate as a user calls it: one binary, so that it is compiled and linked once.
 //!
-//! A module is a subject; its tests are named after it. Apart stand what needs a process of its
-//! own: `conformance` has its own harness, `swiftshader` two drivers, `hostile` devices whose
-//! kernels are rewritten, `frames` an allocator that counts, `host_pools` rayon's global pool. And
-//! `architecture`, which reads the sources and needs nothing built, and `checkpoints`, which needs
-//! no GPU.
+//! A module is a subject; its tests are named after it. Five binaries need a process of their own:
+//! `conformance` has its own harness, `swiftshader` two drivers, `hostile` devices whose kernels
+//! are rewritten, `frames` an allocator that counts, `host_pools` rayon's global pool. Three are
+//! separate to be built and run alone: `architecture` reads the sources as text, `checkpoints`
+//! needs no GPU, and `reproducible` lends modules to `swiftshader` and `hostile`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod all_reduce;
