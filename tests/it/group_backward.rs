@@ -101,9 +101,10 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         let samples = 2 + random.below(40);
         let (channels, inner) = (1 + random.below(20), 1 + random.below(60));
         let whole = Problem::random(&[&[samples, channels, inner]], seed);
-        let cuts = cuts(samples, 1 + random.below(8), &mut random);
+        let ranks = 1 + random.below(8);
+        let cuts = random.cuts(samples, ranks);
         let part =
-            |batch: &Batch| cuts.windows(2).map(|cut| samples_of(batch, cut[0]..cut[1])).collect();
+            |batch: &Batch| cuts.windows(2).map(|cut| batch.samples(cut[0]..cut[1])).collect();
         let parts = Problem {
             batches: part(&whole.batches[0]),
             grad_outputs: part(&whole.grad_outputs[0]),
@@ -136,21 +137,6 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         );
     }
     println!("seeds 2000 to 2199: worst error {worst:.3} of the tolerance");
-}
-
-/// The boundaries of `ranks` parts of 0 .. `samples`, at random: some ranks are empty.
-fn cuts(samples: usize, ranks: usize, random: &mut Random) -> Vec<usize> {
-    let mut cuts: Vec<usize> = (1..ranks).map(|_| random.below(samples + 1)).collect();
-    cuts.extend([0, samples]);
-    cuts.sort_unstable();
-    cuts
-}
-
-fn samples_of(whole: &Batch, samples: std::ops::Range<usize>) -> Batch {
-    let size: usize = whole.dims[1..].iter().product();
-    let mut dims = whole.dims.clone();
-    dims[0] = samples.len();
-    Batch { dims, values: whole.values[samples.start * size..samples.end * size].to_vec() }
 }
 
 /// The sum over ranks, in f64 and rounded once.

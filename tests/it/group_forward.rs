@@ -114,9 +114,9 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         let whole = Batch::random(&[samples, channels, inner], &mut random);
         let parameters = Parameters::random(channels, &mut random);
         let expected = definition(std::slice::from_ref(&whole), Some(&parameters), EPS);
-        let cuts = cuts(samples, 1 + random.below(8), &mut random);
-        let parts: Vec<Batch> =
-            cuts.windows(2).map(|cut| samples_of(&whole, cut[0]..cut[1])).collect();
+        let ranks = 1 + random.below(8);
+        let cuts = random.cuts(samples, ranks);
+        let parts: Vec<Batch> = cuts.windows(2).map(|cut| whole.samples(cut[0]..cut[1])).collect();
 
         let kind = Kind::ALL[random.below(3)];
         let mut layer = layer(kind, parts.len(), channels);
@@ -132,21 +132,6 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
         worst = worst.max(error);
     }
     println!("seeds 2000 to 2199: worst error {worst:.2} ulp");
-}
-
-/// The boundaries of `ranks` parts of 0 .. `samples`, at random: some ranks are empty.
-fn cuts(samples: usize, ranks: usize, random: &mut Random) -> Vec<usize> {
-    let mut cuts: Vec<usize> = (1..ranks).map(|_| random.below(samples + 1)).collect();
-    cuts.extend([0, samples]);
-    cuts.sort_unstable();
-    cuts
-}
-
-fn samples_of(whole: &Batch, samples: std::ops::Range<usize>) -> Batch {
-    let size: usize = whole.dims[1..].iter().product();
-    let mut dims = whole.dims.clone();
-    dims[0] = samples.len();
-    Batch { dims, values: whole.values[samples.start * size..samples.end * size].to_vec() }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Data of ranks: batches, and the parameters of a layer.
 
+use std::ops::Range;
+
 use syncbn::{Device, SyncBatchNorm, Tensor};
 
 use crate::random::Random;
@@ -25,6 +27,14 @@ impl Batch {
     /// The channel of the value at `index`.
     pub fn channel(&self, index: usize) -> usize {
         channel_of(&self.dims, index)
+    }
+
+    /// Some of its samples, as a batch.
+    pub fn samples(&self, samples: Range<usize>) -> Self {
+        let size: usize = self.dims[1..].iter().product();
+        let mut dims = self.dims.clone();
+        dims[0] = samples.len();
+        Self { dims, values: self.values[samples.start * size..samples.end * size].to_vec() }
     }
 
     pub fn upload(&self, device: &Device) -> Tensor {

@@ -12,6 +12,7 @@ pub mod cost;
 pub mod epilogue;
 pub mod events;
 pub mod exit;
+pub mod hard;
 pub mod kernel;
 pub mod oracle;
 pub mod random;
@@ -28,6 +29,7 @@ pub use compare::{
     worst_share,
 };
 pub use exit::kept;
+pub use hard::{HardCase, large_means, small_variances};
 pub use oracle::{definition, definition_with, widened};
 pub use random::Random;
 pub use transport::{all_reduce_groups, groups_over, on_threads, process_groups};

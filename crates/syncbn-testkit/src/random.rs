@@ -37,6 +37,14 @@ impl Random {
         StandardNormal.sample(&mut self.0)
     }
 
+    /// The boundaries of so many parts of 0 .. `samples`. Some parts are empty.
+    pub fn cuts(&mut self, samples: usize, parts: usize) -> Vec<usize> {
+        let mut cuts: Vec<usize> = (1..parts).map(|_| self.below(samples + 1)).collect();
+        cuts.extend([0, samples]);
+        cuts.sort_unstable();
+        cuts
+    }
+
     pub fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next() as f32).collect()
     }

@@ -27,6 +27,10 @@ fn check(name: &str, batches: &[Batch]) {
     check_with_eps(name, batches, EPS);
 }
 
+fn check_case(case: &HardCase) {
+    check_with_eps(&case.name, &case.batches, case.eps);
+}
+
 fn check_with_eps(name: &str, batches: &[Batch], eps: f64) {
     let channels = batches[0].dims[1];
     let random = Parameters::random(channels, &mut Random::new(70));
@@ -92,33 +96,14 @@ const SHAPES: [[&[usize]; 3]; 3] = [
 #[test]
 fn a_mean_of_a_million_deviations_costs_little() {
     for (i, dims) in SHAPES.iter().enumerate() {
-        check(
-            &format!("mean 1e4, deviation 1e-2, {dims:?}"),
-            &normal(dims, 71 + i as u64, |_, _| (1e4, 1e-2)),
-        );
-        check(
-            &format!("mean 1e6, deviation 1, {dims:?}"),
-            &normal(dims, 81 + i as u64, |_, _| (1e6, 1.0)),
-        );
-        check(
-            &format!("mean -1e6, deviation 1, {dims:?}"),
-            &normal(dims, 91 + i as u64, |_, _| (-1e6, 1.0)),
-        );
+        large_means(dims, i).iter().for_each(check_case);
     }
 }
 
 #[test]
 fn a_variance_far_below_eps_costs_little() {
     for (i, dims) in SHAPES.iter().enumerate() {
-        check(
-            &format!("deviation 1e-5, {dims:?}"),
-            &normal(dims, 101 + i as u64, |_, c| (c as f64, 1e-5)),
-        );
-        check_with_eps(
-            &format!("eps 0, {dims:?}"),
-            &normal(dims, 111 + i as u64, |_, _| (1.0, 1e-5)),
-            0.0,
-        );
+        small_variances(dims, i).iter().for_each(check_case);
     }
 }
 
