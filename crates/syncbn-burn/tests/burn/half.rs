@@ -94,7 +94,7 @@ fn evaluation_in_half_precision_takes_parameters_in_either() {
             // four times, from values below 4.
             for (x, y) in values(x).into_iter().zip(values(y)) {
                 let expected = 2.0 * x / (1.0f32 + 1e-5).sqrt() + 0.5 + x;
-                assert!((y - expected).abs() <= 8.0 / 2048.0, "{x}: {y}, expected {expected}");
+                approx::assert_abs_diff_eq!(y, expected, epsilon = 8.0 / 2048.0);
             }
         }
     }

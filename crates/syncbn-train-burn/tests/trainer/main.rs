@@ -26,10 +26,7 @@ const ROUNDING: f32 = 1e-4;
 
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     println!("{what}: {found:?}, expected {expected:?}");
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= ROUNDING * expected.abs(), "{what}: {found}");
-    }
+    approx::assert_relative_eq!(found, expected, max_relative = ROUNDING);
 }
 
 #[test]

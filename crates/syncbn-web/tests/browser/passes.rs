@@ -21,12 +21,8 @@ fn values(count: usize) -> Vec<f32> {
 /// How far two results of one batch may be from each other: 16 ulp each of the largest, as of
 /// `BatchNorm`.
 fn assert_near(found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-    let allowed = 32.0 * f32::EPSILON * largest;
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= allowed, "[{i}]: {found}, expected {expected}");
-    }
+    approx::assert_abs_diff_eq!(found, expected, epsilon = 32.0 * f32::EPSILON * largest);
 }
 
 /// y and dx of a batch by the layer on the host.
