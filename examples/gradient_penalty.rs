@@ -18,7 +18,8 @@ async fn train(ranks: &[usize]) -> Result<Vec<f32>, Error> {
     let config = BatchNormConfig::torch(3).with_affine_gradient(AffineGradient::GroupSum);
     let config = config.with_activation(Activation::LeakyRelu(0.2));
     let mut bn = SyncBatchNorm::new(config, ranks.iter().map(|_| Device::host()))?;
-    let (mut weight, mut a) = (vec![1.0, 1.0, 1.0], vec![0.9, -0.6, 0.4]);
+    let mut weight = vec![1.0, 1.0, 1.0];
+    let mut a = vec![0.9, -0.6, 0.4];
     let upload = |values: &[f32]| -> Result<Vec<Tensor>, Error> {
         let start = |rank: usize| 3 * ranks[..rank].iter().sum::<usize>();
         let values = |rank: usize| &values[start(rank)..start(rank + 1)];
@@ -35,7 +36,8 @@ async fn train(ranks: &[usize]) -> Result<Vec<f32>, Error> {
         // The critic: D = Σ a·y over the channels of a sample. Its slope: dΣD/dx.
         bn.set_parameters(Some(&weight), None)?;
         let forward = bn.forward_train(&x).await?;
-        let (saved, y) = (forward.saved, values(&forward.output));
+        let saved = forward.saved;
+        let y = values(&forward.output);
         let dy = every(&|i| a[i % 3])?;
         let slope = bn.backward(&saved, Backward::of(&x, &dy)).await?.input;
         // The loss: Σ (D − 1)²/2 + Σ slope²/2.

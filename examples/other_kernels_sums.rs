@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     // On the host: sums about 5 of every channel, taken with the values.
-    let (mut values, mut sums) = (Vec::new(), [[0.0; 2]; DIMS[1]]);
+    let mut values = Vec::new();
+    let mut sums = [[0.0; 2]; DIMS[1]];
     for i in 0..DIMS[0] * DIMS[1] {
         let x = 5.0 + (1.7 * i as f32).sin();
         let deviation = f64::from(x) - 5.0;
@@ -58,7 +59,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     };
     let device = Device::from_adapter(adapter).await?;
     let (gpu, queue) = device.wgpu().ok_or("a device without wgpu")?;
-    let (x, tiles) = (device.zeros(&DIMS)?, device.zeros(&[COUNTS.len(), DIMS[1], 4])?);
+    let x = device.zeros(&DIMS)?;
+    let tiles = device.zeros(&[COUNTS.len(), DIMS[1], 4])?;
     run_kernel(gpu, queue, [&x, &tiles])?;
     let local = LocalStatistics::from_tiles(&tiles, &COUNTS).await?;
     compare(&format!("tiles on {device}"), &x, local).await

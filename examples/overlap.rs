@@ -52,7 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The work of a rank meanwhile. Here the same layer evaluates, again and again, which communicates
 /// with nobody.
 fn other_work(bn: &SyncBatchNorm) -> Result<(), syncbn::Error> {
-    let (began, x) = (Instant::now(), Device::host().zeros(&DIMS)?);
+    let began = Instant::now();
+    let x = Device::host().zeros(&DIMS)?;
     while began.elapsed() < LATE / 2 {
         block_on(bn.forward_eval(&x))?;
     }

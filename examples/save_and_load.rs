@@ -127,7 +127,8 @@ fn save_evaluation(path: &Path, shards: &[Shard; 2], y: &[f32]) -> Result<(), Bo
     let x: Vec<f32> = shards.iter().flat_map(|shard| shard.values.iter().copied()).collect();
     let little_endian =
         |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let (x, y) = (little_endian(&x), little_endian(y));
+    let x = little_endian(&x);
+    let y = little_endian(y);
     let tensors = [
         ("x", TensorView::new(Dtype::F32, dims.clone(), &x)?),
         ("y", TensorView::new(Dtype::F32, dims, &y)?),

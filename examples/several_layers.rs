@@ -27,7 +27,8 @@ type Bits = (Vec<u32>, Vec<GlobalStatistics>);
 type Way = fn(&[SyncBatchNorm], &[Tensor], &[Tensor]) -> Result<Found, syncbn::Error>;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (jointly, one_by_one) = (on_ranks(jointly)?, on_ranks(one_by_one)?);
+    let jointly = on_ranks(jointly)?;
+    let one_by_one = on_ranks(one_by_one)?;
     for (rank, (jointly, one_by_one)) in jointly.iter().zip(&one_by_one).enumerate() {
         println!(
             "rank {rank}: {} values, the same bits in joint calls and one by one: {}",
@@ -79,7 +80,10 @@ fn one_by_one(
 }
 
 fn rank(group: &ProcessGroup, way: Way) -> Result<Bits, syncbn::Error> {
-    let (host, mut layers, mut x, mut dy) = (Device::host(), Vec::new(), Vec::new(), Vec::new());
+    let host = Device::host();
+    let mut layers = Vec::new();
+    let mut x = Vec::new();
+    let mut dy = Vec::new();
     for channels in LAYERS {
         layers.push(
             SyncBatchNorm::new(BatchNormConfig::torch(channels), [host.clone()])?

@@ -19,7 +19,8 @@ fn main() -> Result<(), Error> {
 /// The losses of every rank that lives to the end, and the state in which the last rank was lost.
 fn run(ranks: &[usize], begin: &State, steps: usize) -> Result<Vec<(Vec<f32>, State)>, Error> {
     let threads = LocalGroup::ranks(ranks.len()).into_iter().zip(ranks).map(|(place, &rank)| {
-        let (group, state) = (ProcessGroup::new(place), begin.clone());
+        let group = ProcessGroup::new(place);
+        let state = begin.clone();
         std::thread::spawn(move || block_on(train(group, rank, state, steps)))
     });
     let ended = threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join());
@@ -33,7 +34,9 @@ async fn train(
     steps: usize,
 ) -> Result<(Vec<f32>, State), Error> {
     let new = SyncBatchNorm::new(BatchNormConfig::torch(2), [Device::host()])?;
-    let (mut bn, mut losses, mut at_failure) = (new.in_group(&group)?, vec![], state.clone());
+    let mut bn = new.in_group(&group)?;
+    let mut losses = vec![];
+    let mut at_failure = state.clone();
     while losses.len() < steps {
         bn.set_parameters(Some(&state.0), None)?;
         bn.set_running_stats(state.1.clone())?;

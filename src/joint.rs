@@ -18,7 +18,8 @@
 //! # pollster::block_on(async {
 //! let host = Device::host();
 //! let layer = |channels| SyncBatchNorm::new(BatchNormConfig::torch(channels), [host.clone()]);
-//! let (a, b) = (layer(1)?, layer(2)?);
+//! let a = layer(1)?;
+//! let b = layer(2)?;
 //! let x = host.upload(&[2, 1], &[0.0f32, 2.0])?;
 //! let z = host.upload(&[2, 2], &[1.0f32, 2.0, 3.0, 6.0])?;
 //! let forward = joint::forward_train([(&a, &x), (&b, &z)]).await?;

@@ -138,7 +138,8 @@ impl Shape {
 
     /// Distances between neighbours in memory.
     pub fn strides(&self) -> Strides {
-        let (channels, inner) = (self.channels, self.spatial_len);
+        let channels = self.channels;
+        let inner = self.spatial_len;
         match self.layout {
             Layout::ChannelsFirst => Strides { sample: channels * inner, channel: inner, inner: 1 },
             Layout::ChannelsLast => {

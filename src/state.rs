@@ -86,7 +86,8 @@ impl StateDict {
 
     /// The running statistics, if all of them are there.
     pub(crate) fn running(&self) -> Option<RunningStats> {
-        let (mean, var) = (self.running_mean.clone()?, self.running_var.clone()?);
+        let mean = self.running_mean.clone()?;
+        let var = self.running_var.clone()?;
         Some(RunningStats { mean, var, num_batches_tracked: self.num_batches_tracked? })
     }
 

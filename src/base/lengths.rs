@@ -35,7 +35,8 @@ fn check_lengths(rank: usize, shape: &Shape, lengths: &[u32]) -> Result<(), Leng
     }
     let positions = shape.spatial_len();
     if u32::try_from(positions).is_err() {
-        let (found, allowed) = (positions, u32::MAX);
+        let found = positions;
+        let allowed = u32::MAX;
         return Err(LengthsError::TooManyPositions { rank, found, allowed });
     }
     let found = lengths.len();
@@ -61,7 +62,8 @@ mod tests {
     #[test]
     fn more_positions_than_a_length_can_count_are_refused() {
         let shape = Shape::new(&[2, 1, 65_536, 65_537], Layout::ChannelsFirst).unwrap();
-        let (found, allowed) = (65_536 * 65_537, u32::MAX);
+        let found = 65_536 * 65_537;
+        let allowed = u32::MAX;
         let expected = LengthsError::TooManyPositions { rank: 3, found, allowed };
         assert_eq!(check_lengths(3, &shape, &[65_536, 1]), Err(expected));
         let shape = Shape::new(&[2, 1, 65_535, 65_537], Layout::ChannelsFirst).unwrap();

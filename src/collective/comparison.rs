@@ -85,7 +85,9 @@ impl Operation {
     pub(super) fn differs(&self, kind: Kind, name: &str, dissent: Dissent) -> ExchangeError {
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
         let at = self.at.to_string();
-        let (name, found, expected) = (name.into(), found.into(), expected.into());
+        let name = name.into();
+        let found = found.into();
+        let expected = expected.into();
         self.group.poison(if kind == Kind::State {
             ExchangeError::State { at, name, rank, found, expected, other, agreeing }
         } else {

@@ -169,7 +169,9 @@ impl Operation {
             return Err(self.differs(kind, what, dissent));
         }
         let Dissent { rank, found, expected, other, agreeing } = dissent.of_world(&self.group);
-        let (at, found, expected) = (self.at.to_string(), found.into(), expected.into());
+        let at = self.at.to_string();
+        let found = found.into();
+        let expected = expected.into();
         let error = ExchangeError::Mismatch { at, what, rank, found, expected, other, agreeing };
         Err(self.group.poison(error))
     }

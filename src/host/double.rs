@@ -76,7 +76,8 @@ pub(crate) fn local_double_sums<X: Element>(
         let params = params.get_or_init(|| ChannelParams::new(traversal, &affine));
         let channels = columns.channels(&tile.columns);
         let mut part = vec![[0.0; 3]; channels.len()];
-        let (period, first) = (tile.columns.len(), channels.start);
+        let period = tile.columns.len();
+        let first = channels.start;
         let runs = columns.patches(tile).flat_map(|patch| {
             let column = patch.column;
             let starts: Vec<usize> = patch.starts().to_vec();

@@ -97,7 +97,8 @@ pub(super) async fn statistics(
             })
             .collect();
         if call.is_some() {
-            let (grids, sums) = (of_ranges[index].of(0), sums[index].of(0));
+            let grids = of_ranges[index].of(0);
+            let sums = sums[index].of(0);
             let channels = moments(grids, sums, rests[index].of(0));
             globals.push(Global::new(channels).with_ranges(ranges[index].of(0).clone()));
         }

@@ -20,7 +20,8 @@ use crate::workspace::Workspace;
 /// # pollster::block_on(async {
 /// let host = Device::host();
 /// let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()])?;
-/// let (x, mut y) = (host.upload(&[2, 1], &[1.0f32, 3.0])?, host.zeros(&[2, 1])?);
+/// let x = host.upload(&[2, 1], &[1.0f32, 3.0])?;
+/// let mut y = host.zeros(&[2, 1])?;
 /// let allocated = bn.forward_train(&x).await?.output;
 /// bn.forward_train(Forward::of(&x).write_to(&mut y)).await?;
 /// assert_eq!(y.to_vec().await?, allocated.to_vec().await?);

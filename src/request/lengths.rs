@@ -16,7 +16,8 @@ mod sealed {
 ///
 /// let host = Device::host();
 /// let x = host.zeros(&[2, 1, 4])?;
-/// let (a, b) = (vec![3, 0], vec![4, 4]);
+/// let a = vec![3, 0];
+/// let b = vec![4, 4];
 /// let one = [Forward::of(&x).lengths(&[3, 0]), Forward::of(&x).lengths(&a)];
 /// let two = [
 ///     Forward::of([&x, &x]).lengths([&a, &b]),

@@ -94,7 +94,8 @@ impl Checkpoint {
         tensors: BTreeMap<String, Entry>,
     ) -> Self {
         let index = Index::new(tensors.keys());
-        let (namings, of_new_layers) = (Cow::Borrowed(&KNOWN[..]), OnceLock::new());
+        let namings = Cow::Borrowed(&KNOWN[..]);
+        let of_new_layers = OnceLock::new();
         Self { storage, metadata, tensors, index, namings, of_new_layers }
     }
 

@@ -40,7 +40,8 @@ impl StateDict {
         let names = self.source.names();
         let [_, _, mean, var] = self.vectors();
         let needed = |values: Option<&Vec<f32>>, name: &String| {
-            let (name, found) = (name.clone(), Vec::new());
+            let name = name.clone();
+            let found = Vec::new();
             values.cloned().ok_or(StateError::Missing { name, found, of: 0, guess: None })
         };
         let mean = needed(mean, &names[2])?;
@@ -48,11 +49,13 @@ impl StateDict {
         let var = needed(var, &names[3])?;
         for (values, name) in self.vectors().into_iter().zip(&names) {
             let Some(found) = values.map(Vec::len).filter(|&len| len != channels) else { continue };
-            let (name, expected) = (name.clone(), vec![channels]);
+            let name = name.clone();
+            let expected = vec![channels];
             return Err(StateError::Shape { name, found: vec![found], expected });
         }
         if let Some(channel) = var.iter().position(|var| *var < 0.0) {
-            let (name, found) = (names[3].clone(), var[channel]);
+            let name = names[3].clone();
+            let found = var[channel];
             return Err(StateError::NegativeVariance { name, channel, found });
         }
         let normalization = RunningStats { mean, var, num_batches_tracked: 0 }.normalization(eps);
@@ -60,7 +63,8 @@ impl StateDict {
             Some(values) => values.iter().copied().map(f64::from).collect(),
             None => vec![absent; channels],
         };
-        let (weight, bias) = (widened(&self.weight, 1.0), widened(&self.bias, 0.0));
+        let weight = widened(&self.weight, 1.0);
+        let bias = widened(&self.bias, 0.0);
         let scales = weight.iter().zip(&normalization.inv_std);
         let scale: Vec<f64> = scales.map(|(weight, inv_std)| weight * inv_std).collect();
         let shifts = bias.iter().zip(&normalization.mean).zip(&scale);

@@ -121,7 +121,8 @@ struct Busy {
 
 impl Busy {
     fn new(gpu: &Gpu) -> Self {
-        let (device, label) = (&gpu.device, Some("awake"));
+        let device = &gpu.device;
+        let label = Some("awake");
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label,
             source: wgpu::ShaderSource::Wgsl(SHADER.into()),
@@ -240,7 +241,9 @@ mod tests {
             return;
         }
         let awake = Awake::of(machine.gpus.iter()).expect("calibrated");
-        let (dtype, layout, epilogue) = (DType::F32, Layout::ChannelsFirst, Epilogue::NONE);
+        let dtype = DType::F32;
+        let layout = Layout::ChannelsFirst;
+        let epilogue = Epilogue::NONE;
         let form = Form { dtype, layout, epilogue, mask: false };
         let mut layer = Layer::new(DIMS[1], form, &machine).expect("a layer");
         let mut set = inputs::set(&[DIMS.to_vec()], form, &machine.ranks, 0).expect("inputs");

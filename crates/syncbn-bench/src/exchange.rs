@@ -67,7 +67,8 @@ impl Exchange {
         if self.trips.is_empty() {
             return Ok(None);
         }
-        let (mut exchanges, mut trips) = (Vec::new(), Vec::new());
+        let mut exchanges = Vec::new();
+        let mut trips = Vec::new();
         // The first round builds kernels.
         for round in 0..=self.rounds {
             // Once for both, as they take about a millisecond together.

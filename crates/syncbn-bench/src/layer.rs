@@ -53,7 +53,8 @@ impl Layer {
             .with_activation_mask(form.mask)
             .with_reproducible(reproducible);
         let devices = machine.ranks.clone();
-        let (weight, bias) = (parameter(channels, 1.0, 1), parameter(channels, 0.0, 2));
+        let weight = parameter(channels, 1.0, 1);
+        let bias = parameter(channels, 0.0, 2);
         let kind = if machine.is_shared() {
             let mut layer = BatchNorm::new(config, &devices[0])?;
             layer.set_parameters(Some(&weight), Some(&bias))?;
@@ -69,7 +70,8 @@ impl Layer {
                 .map(|device| device.zeros(&[channels]))
                 .collect::<Result<Vec<_>, Error>>()
         };
-        let (grad_weights, grad_biases) = (vectors()?, vectors()?);
+        let grad_weights = vectors()?;
+        let grad_biases = vectors()?;
         Ok(Self { kind, devices, weight, bias, grad_weights, grad_biases, reproducible })
     }
 

@@ -63,7 +63,8 @@ impl Bench<'_> {
             (0..self.layers.len()).try_for_each(|layer| self.ours(layer, pass, index).map(drop))?;
         }
         self.copier.run()?;
-        let (mut ours, mut copies) = ([Vec::new(), Vec::new()], Vec::new());
+        let mut ours = [Vec::new(), Vec::new()];
+        let mut copies = Vec::new();
         for index in 0..self.repeats {
             // In alternating order, so none always follows another.
             if index % 2 == 1 {

@@ -56,7 +56,8 @@ impl Run<'_> {
         let mut copier =
             Copier::new(machine, &shares(workload, machine, bytes), rotation as usize)?;
         let mut exchange = Exchange::new(machine, workload.channels(), form, repeats)?;
-        let (copier, sets) = (&mut copier, &mut sets);
+        let copier = &mut copier;
+        let sets = &mut sets;
         let mut bench = Bench { machine, layers: &mut layers, sets, copier, repeats };
         let tensors = |pass: Pass| pass.tensors_moved(form.epilogue, form.dtype, form.mask);
         let reused = if self.reuse { Some(bench.reused(tensors, &tick)?) } else { None };

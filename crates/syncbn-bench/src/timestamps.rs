@@ -28,7 +28,8 @@ impl Timestamps {
             count: 2,
         });
         let buffer = |usage| {
-            let (label, size) = (Some("timestamps"), BYTES);
+            let label = Some("timestamps");
+            let size = BYTES;
             gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label,
                 size,

@@ -120,7 +120,8 @@ impl Layers {
             Norm::OnDevice(BatchNorm::new(config, &rank.gpu)?.into())
         };
         let Way { activation, residual, joint, .. } = way;
-        let (gpu, norm) = (rank.gpu.clone(), Mutex::new(norm));
+        let gpu = rank.gpu.clone();
+        let norm = Mutex::new(norm);
         let layer = Arc::new(Layer { gpu, activation, residual, joint, norm, over_ranks });
         made.push((Arc::downgrade(self), layer.clone()));
         lock(&self.used_on).push(Arc::downgrade(rank));
@@ -201,7 +202,8 @@ impl Norm {
         gpu: &syncbn::Device,
     ) -> Result<[Pin; 2], Error> {
         let [weight, bias] = parameters;
-        let (weight, bias) = (lend("gamma", weight, gpu)?, lend("beta", bias, gpu)?);
+        let weight = lend("gamma", weight, gpu)?;
+        let bias = lend("beta", bias, gpu)?;
         let tensors = (Some(weight.tensor), Some(bias.tensor));
         match self {
             Self::OnDevice(norm) => norm.set_parameter_tensors(tensors.0, tensors.1)?,

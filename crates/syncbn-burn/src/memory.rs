@@ -112,7 +112,8 @@ fn dtype(argument: &'static str, found: DType) -> Result<syncbn::DType, Error> {
 
 /// Whether (N, C, ...) lies in memory as (N, ..., C), and not also as (N, C, ...).
 fn has_channels_last(tensor: &CubeTensor) -> bool {
-    let (shape, strides) = (tensor.meta.shape().as_slice(), tensor.meta.strides());
+    let shape = tensor.meta.shape().as_slice();
+    let strides = tensor.meta.strides();
     if shape.len() < 3
         || tensor.meta.is_tiled()
         || tensor.qparams.is_some()

@@ -191,9 +191,11 @@ impl Saved {
         // Those of the forward call: an optimizer's step since has left others.
         let mut norm = layer.norm(self.way)?;
         let lend = |tensors: &[CubeTensor]| lend_all("gradient", tensors, gpu);
-        let (grad, mut grad_weight, mut grad_bias) =
-            (lend(&grad)?, lend(&weights)?, lend(&biases)?);
-        let (mut grad_x, mut grad_residual) = (lend(&x)?, lend(&residual)?);
+        let grad = lend(&grad)?;
+        let mut grad_weight = lend(&weights)?;
+        let mut grad_bias = lend(&biases)?;
+        let mut grad_x = lend(&x)?;
+        let mut grad_residual = lend(&residual)?;
         let _pinned = norm.set_parameters(&self.parameters, gpu)?;
         let mut request = Backward::of(Kept::tensors(&self.x), read(&grad))
             .input_gradient(wanted.x.then(|| written(&mut grad_x)))

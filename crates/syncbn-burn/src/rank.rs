@@ -60,7 +60,8 @@ pub(crate) struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rank, world_size) = (self.group.rank(), self.group.world_size());
+        let rank = self.group.rank();
+        let world_size = self.group.world_size();
         f.debug_struct("Rank")
             .field("device", &self.cube)
             .field("rank", &rank)
@@ -183,7 +184,8 @@ pub fn setup(adapter: &wgpu::Adapter) -> Result<WgpuSetup, Error> {
     // Burn keeps an instance beside the adapter and asks nothing of it.
     let mut instance = wgpu::InstanceDescriptor::new_without_display_handle();
     instance.backends = wgpu::Backends::empty();
-    let (instance, adapter) = (wgpu::Instance::new(instance), adapter.clone());
+    let instance = wgpu::Instance::new(instance);
+    let adapter = adapter.clone();
     let backend = adapter.get_info().backend;
     Ok(WgpuSetup { instance, adapter, device, queue, backend })
 }
@@ -193,7 +195,8 @@ pub fn setup(adapter: &wgpu::Adapter) -> Result<WgpuSetup, Error> {
 fn check_setup(cube: &CubeDevice, gpu: &syncbn::Device) -> Result<(), Error> {
     let client = cube.client();
     let handle = client.create_from_slice(&1f32.to_le_bytes());
-    let (shape, dtype) = (Shape::from([1]), DType::F32);
+    let shape = Shape::from([1]);
+    let dtype = DType::F32;
     let probe = CubeTensor::new_contiguous(client, cube.clone(), shape, handle, dtype);
     let refused =
         |why: String| Error::Device { message: format!("the setup is not that of {cube:?}{why}") };

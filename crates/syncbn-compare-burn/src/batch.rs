@@ -39,12 +39,14 @@ impl Expected {
     /// With weight 1, bias 0 and the eps of both sides.
     pub fn of(batch: &Batch) -> Result<Self, ReferenceError> {
         let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
-        let (x, g) = (wide(&batch.x), wide(&batch.grad_output));
+        let x = wide(&batch.x);
+        let g = wide(&batch.grad_output);
         let [x, g] = [&x, &g].map(|values| [RankBatch { dims: &batch.dims, values }]);
         let affine = Affine { weight: None, bias: None };
         let mut forward = forward_train(&x, affine, EPS)?;
         let mut backward = backward_train(&x, &g, None, EPS)?;
-        let (y, grad_input) = (forward.outputs.remove(0), backward.grad_inputs.remove(0));
+        let y = forward.outputs.remove(0);
+        let grad_input = backward.grad_inputs.remove(0);
         Ok(Self { y, grad_input })
     }
 }

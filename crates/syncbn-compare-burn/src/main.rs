@@ -74,8 +74,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut errors = Vec::new();
     for workload in options.workloads() {
         let batch = Batch::random(workload.dims);
-        let (ours, burns) =
-            (layer::open::<Ours>(&device, &batch), layer::open::<BatchNorm>(&device, &batch));
+        let ours = layer::open::<Ours>(&device, &batch);
+        let burns = layer::open::<BatchNorm>(&device, &batch);
         errors.push(compare(workload, &batch, &*ours, &*burns)?);
         drop(batch);
         let mut contenders: Contenders = (as_contender(ours), as_contender(burns));
@@ -84,8 +84,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         }
     }
     if let Some(width) = options.network {
-        let (ours, burns) =
-            (Training::<Ours>::new(width, &device), Training::<BatchNorm>::new(width, &device));
+        let ours = Training::<Ours>::new(width, &device);
+        let burns = Training::<BatchNorm>::new(width, &device);
         let scores = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<_>>();
         let far = batch::farthest(&ours.scores(), &scores(burns.scores()));
         println!("scores of the network differ by at most {far:.1e}");
@@ -121,7 +121,8 @@ fn compare(
         let [y, grad_input] = layer.passes();
         [batch::farthest(&y, &expected.y), batch::farthest(&grad_input, &expected.grad_input)]
     };
-    let (ours, burns) = (errors(ours), errors(burns));
+    let ours = errors(ours);
+    let burns = errors(burns);
     if ours.iter().any(|&far| far > batch::TOLERANCE) {
         return Err(format!(
             "{} differs from the definition by {ours:?}, of at most {:e}",
@@ -141,7 +142,8 @@ fn measure(
     repeats: usize,
     (ours, burns): &mut Contenders,
 ) -> Result<String, Box<dyn Error>> {
-    let (mut our_times, mut their_times) = (Vec::new(), Vec::new());
+    let mut our_times = Vec::new();
+    let mut their_times = Vec::new();
     // The first runs build kernels and tune.
     for index in 0..repeats + step::WARM_UP {
         let pair = (ours.time(step)?, burns.time(step)?);
@@ -157,8 +159,10 @@ fn measure(
         let Samples { lower, median, upper, .. } = Samples::of(times.iter().copied());
         [format!("{median:.3}"), format!("{lower:.3} .. {upper:.3}")]
     };
-    let ([ours, our_spread], [burns, their_spread]) = (cells(&our_times), cells(&their_times));
-    let (name, step) = (name.to_owned(), step.name().to_owned());
+    let [ours, our_spread] = cells(&our_times);
+    let [burns, their_spread] = cells(&their_times);
+    let name = name.to_owned();
+    let step = step.name().to_owned();
     Ok(row([name, step, ours, our_spread, burns, their_spread, format!("{:.1}", ratio.median)]))
 }
 

@@ -72,10 +72,12 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .with_deadline(DEADLINE);
     let device = Device::host();
     let make = || SyncBatchNorm::new(BatchNormConfig::torch(channels), [device.clone()]);
-    let (layer, alone) = (make()?.in_group(&group)?, make()?);
+    let layer = make()?.in_group(&group)?;
+    let alone = make()?;
     let x = device.upload(&[2, channels], &vec![1.0; 2 * channels])?;
     let world = SimpleCommunicator::world();
-    let (own, mut sums) = (vec![1.0f64; 2 * channels], vec![0.0f64; 2 * channels]);
+    let own = vec![1.0f64; 2 * channels];
+    let mut sums = vec![0.0f64; 2 * channels];
 
     let mut times = [const { Vec::new() }; MEASURED.len()];
     for step in 0..WARM_UP + args.steps as usize {

@@ -50,7 +50,8 @@ impl Question {
     fn look(&mut self) -> Option<Outcome> {
         let mut state = self.group.lock();
         self.group.catch_up(&mut state);
-        let (waited, gone) = (awake::now().saturating_sub(self.began), state.gone());
+        let waited = awake::now().saturating_sub(self.began);
+        let gone = state.gone();
         let (notices, outcome) = self.agreement.advance(&mut state.roll, &gone, waited);
         for (to, notice) in notices {
             self.group.notify(&mut state, [to].into_iter(), &notice);
@@ -103,7 +104,8 @@ pub(crate) fn survivors(
     group: Arc<Group>,
     deadline: Duration,
 ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
-    let (own, size) = (group.comm.rank, group.comm.size);
+    let own = group.comm.rank;
+    let size = group.comm.size;
     {
         let mut state = group.lock();
         group.break_with(&mut state, &CollectiveError::Aborted { rank: own, message: Vec::new() });

@@ -143,7 +143,8 @@ fn normal(v: f64) -> f64 {
 fn erfc(x: f64) -> f64 {
     let density = (-x * x).exp() / PI.sqrt();
     if x < 1.0 {
-        let (mut term, mut sum) = (2.0 * x, 0.0);
+        let mut term = 2.0 * x;
+        let mut sum = 0.0;
         for n in 1..60 {
             sum += term;
             term *= 2.0 * x * x / f64::from(2 * n + 1);

@@ -40,7 +40,8 @@ pub fn backward_train(
     eps: f64,
 ) -> Result<Gradients, ReferenceError> {
     let statistics = batch_statistics(inputs)?;
-    let (count, mean) = (statistics.count, &statistics.mean);
+    let count = statistics.count;
+    let mean = &statistics.mean;
     if count == 1 {
         return Err(ReferenceError::SingleValue);
     }
@@ -124,7 +125,8 @@ pub(super) fn check_pairs(
     check(grad_outputs)?;
     for (rank, (input, grad_output)) in inputs.iter().zip(grad_outputs).enumerate() {
         if input.dims != grad_output.dims {
-            let (input, grad_output) = (input.dims.to_vec(), grad_output.dims.to_vec());
+            let input = input.dims.to_vec();
+            let grad_output = grad_output.dims.to_vec();
             return Err(ReferenceError::Shapes { rank, input, grad_output });
         }
     }

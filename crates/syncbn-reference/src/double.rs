@@ -66,7 +66,8 @@ pub fn double_backward_train(
         return Err(ReferenceError::SingleValue);
     }
     let n = statistics.count.max(1) as f64;
-    let (mean, var) = (statistics.mean, statistics.var_biased);
+    let mean = statistics.mean;
+    let var = statistics.var_biased;
     each_channel(inputs, grad_outputs, cotangents, weight, [&mean, &var], eps, |values, w, s| {
         let average = |of: &dyn Fn(&Value) -> f64| sum(values, of) / n;
         let [g, gh] = [average(&|of| of.g), average(&|of| of.g * of.h)];

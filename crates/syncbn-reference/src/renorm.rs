@@ -33,7 +33,8 @@ impl Correction {
         check_length("running_mean", running.mean.len(), channels)?;
         check_length("running_var", running.var.len(), channels)?;
         let deviation = |var: f64| (var + eps).sqrt();
-        let (mut r, mut d) = (Vec::new(), Vec::new());
+        let mut r = Vec::new();
+        let mut d = Vec::new();
         for c in 0..channels {
             let of_running = deviation(running.var[c]);
             let ratio = deviation(batch.var_biased[c]) / of_running;
@@ -139,8 +140,10 @@ mod tests {
 
     #[test]
     fn gradients_are_finite_differences_with_r_and_d_held() {
-        let (x, g) = (values(3), values(5));
-        let (weight, bias) = ([1.5, -0.5], [0.25, 2.0]);
+        let x = values(3);
+        let g = values(5);
+        let weight = [1.5, -0.5];
+        let bias = [0.25, 2.0];
         let of = Correction { r: vec![1.7, 0.6], d: vec![-0.8, 1.1] };
         let loss = |x: &[Vec<f64>; 2], weight: &[f64], bias: &[f64]| -> f64 {
             let affine = Affine { weight: Some(weight), bias: Some(bias) };

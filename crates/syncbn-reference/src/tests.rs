@@ -104,7 +104,8 @@ fn backward_gives_the_numbers_computed_by_hand() -> Result<(), ReferenceError> {
 fn grad_input_is_the_slope_of_a_random_loss() -> Result<(), ReferenceError> {
     const STEP: f64 = 1e-5;
     let dims: [&[usize]; 2] = [&[2, 2, 3], &[1, 2, 2]];
-    let (x, g) = ([noise(1, 12), noise(2, 4)], [noise(3, 12), noise(4, 4)]);
+    let x = [noise(1, 12), noise(2, 4)];
+    let g = [noise(3, 12), noise(4, 4)];
     let weight = [0.7, -1.3];
     let pair = |values: &[Vec<f64>; 2]| -> Result<Vec<Vec<f64>>, ReferenceError> {
         let input = batches(&[(dims[0], &values[0]), (dims[1], &values[1])]);
@@ -118,7 +119,8 @@ fn grad_input_is_the_slope_of_a_random_loss() -> Result<(), ReferenceError> {
     let gradients = backward_train(&inputs, &upstream, Some(&weight), 1e-3)?;
     for rank in 0..2 {
         for i in 0..x[rank].len() {
-            let (mut above, mut below) = (x.clone(), x.clone());
+            let mut above = x.clone();
+            let mut below = x.clone();
             above[rank][i] += STEP;
             below[rank][i] -= STEP;
             let slope = (loss(&above)? - loss(&below)?) / (2.0 * STEP);

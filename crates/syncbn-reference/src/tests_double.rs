@@ -46,7 +46,9 @@ impl Case {
 
     /// S = Σ v·grad_input + u·grad_weight + q·grad_bias.
     fn scalar(&self) -> f64 {
-        let (x, dy, weight) = (ranks(&self.x), ranks(&self.dy), Some(self.weight.as_slice()));
+        let x = ranks(&self.x);
+        let dy = ranks(&self.dy);
+        let weight = Some(self.weight.as_slice());
         let gradients = match &self.given {
             None => backward_train(&x, &dy, weight, 1e-2),
             Some([mean, var]) => backward_with_statistics(&x, &dy, mean, var, weight, 1e-2),
@@ -61,7 +63,9 @@ impl Case {
     }
 
     fn second(&self) -> Result<DoubleGradients, ReferenceError> {
-        let (x, dy, v) = (ranks(&self.x), ranks(&self.dy), ranks(&self.v));
+        let x = ranks(&self.x);
+        let dy = ranks(&self.dy);
+        let v = ranks(&self.v);
         let cotangents = Cotangents { inputs: &v, weights: Some(&self.u), biases: Some(&self.q) };
         let weight = Some(self.weight.as_slice());
         match &self.given {
@@ -123,7 +127,9 @@ fn one_derivative_that_is_off_by_a_hundredth_is_caught() -> Result<(), Reference
 #[test]
 fn cotangents_of_other_lengths_are_refused() {
     let case = Case::new(false);
-    let (x, dy, v) = (ranks(&case.x), ranks(&case.dy), ranks(&case.v));
+    let x = ranks(&case.x);
+    let dy = ranks(&case.dy);
+    let v = ranks(&case.v);
     let short = vec![vec![0.0; 2]; 2];
     let cotangents = Cotangents { inputs: &v, weights: Some(&short), biases: None };
     let error = double_backward_train(&x, &dy, cotangents, None, 0.0);

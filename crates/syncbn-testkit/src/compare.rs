@@ -69,7 +69,8 @@ pub fn compare_statistics(
     expected: &reference::BatchStatistics,
 ) -> Result<(), String> {
     for (channel, found) in found.channels().iter().enumerate() {
-        let (mean, var) = (expected.mean[channel], expected.var_biased[channel]);
+        let mean = expected.mean[channel];
+        let var = expected.var_biased[channel];
         let mean_error = (found.mean - mean).abs();
         let var_error = (found.var_biased() - var).abs();
         // The definition's own rounding, of f64.
@@ -122,7 +123,8 @@ pub fn worst_share(
     }
     let mut worst = 0f64;
     for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-        let (error, allowed) = ((f64::from(found) - expected).abs(), allowed(index));
+        let error = (f64::from(found) - expected).abs();
+        let allowed = allowed(index);
         if error == 0.0 {
             continue;
         }

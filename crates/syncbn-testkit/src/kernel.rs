@@ -91,7 +91,8 @@ impl Gpu {
 
     /// The words of a buffer, once all that was submitted before has ended.
     pub fn words(&self, buffer: &wgpu::Buffer) -> Vec<u32> {
-        let (size, usage) = (buffer.size(), Usage::COPY_DST | Usage::MAP_READ);
+        let size = buffer.size();
+        let usage = Usage::COPY_DST | Usage::MAP_READ;
         let descriptor =
             wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
         let seen = self.device.create_buffer(&descriptor);

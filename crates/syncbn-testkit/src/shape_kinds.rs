@@ -26,7 +26,8 @@ impl Kind {
     pub fn dims(self, dimensions: usize, seed: u64) -> Vec<Vec<usize>> {
         let mut random = Random::new(seed ^ 0x5eed);
         let mut odd = |end: usize| 1 + 2 * random.below(end / 2);
-        let (first_samples, channels) = (3 + odd(8), odd(12));
+        let first_samples = 3 + odd(8);
+        let channels = odd(12);
         let channels = match self {
             Self::Odd | Self::OnePosition => channels,
             Self::Any => channels + first_samples % 2,

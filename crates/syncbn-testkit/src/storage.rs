@@ -85,14 +85,17 @@ pub fn dims_in(layout: Layout, dims: &[usize]) -> Vec<usize> {
 
 /// For every element in memory, in order, its index channels first.
 fn order(layout: Layout, dims: &[usize]) -> Vec<usize> {
-    let (samples, channels, inner) = (dims[0], dims[1], dims[2..].iter().product::<usize>());
+    let samples = dims[0];
+    let channels = dims[1];
+    let inner = dims[2..].iter().product::<usize>();
     let count = samples * channels * inner;
     match layout {
         Layout::ChannelsFirst => (0..count).collect(),
         Layout::ChannelsLast => (0..count)
             .map(|at| {
-                let (sample, position, channel) =
-                    (at / (channels * inner), at / channels % inner, at % channels);
+                let sample = at / (channels * inner);
+                let position = at / channels % inner;
+                let channel = at % channels;
                 (sample * channels + channel) * inner + position
             })
             .collect(),

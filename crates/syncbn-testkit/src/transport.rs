@@ -61,7 +61,8 @@ pub struct Tapped<T> {
 impl<T: Fn(Vec<u8>) -> Vec<u8> + Send + Sync> Tapped<T> {
     /// One that gathers and does not all-reduce.
     pub fn new(inner: LocalRank, tap: T) -> Self {
-        let (refusal, aborts) = (None, Arc::default());
+        let refusal = None;
+        let aborts = Arc::default();
         Self { inner, tap, all_reduces: false, gathers: true, refusal, aborts }
     }
 

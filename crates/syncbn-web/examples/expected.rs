@@ -46,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, _>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "png"));
     files.sort();
-    let (mut rgba, mut width) = (Vec::new(), 0);
+    let mut rgba = Vec::new();
+    let mut width = 0;
     for file in &files {
         width = append(file, &mut rgba)?;
     }

@@ -139,15 +139,18 @@ impl Step {
         let zeros = || device.zeros(&dims).map(|tensor| tensor.with_layout(layout));
         let upload = || device.upload(&dims, &values).map(|tensor| tensor.with_layout(layout));
         let layer = BatchNorm::new(BatchNormConfig::torch(channels), device)?;
-        let (x, grad_output) = (upload()?, upload()?);
-        let (output, grad_input) = (RefCell::new(zeros()?), RefCell::new(zeros()?));
+        let x = upload()?;
+        let grad_output = upload()?;
+        let output = RefCell::new(zeros()?);
+        let grad_input = RefCell::new(zeros()?);
         Ok(Self { layer, x, grad_output, output, grad_input })
     }
 
     /// Submits `count` steps, each a forward and a backward pass.
     pub fn submit(&self, count: usize) -> Result<(), JsError> {
         for _ in 0..count {
-            let (mut y, mut dx) = (self.output.borrow_mut(), self.grad_input.borrow_mut());
+            let mut y = self.output.borrow_mut();
+            let mut dx = self.grad_input.borrow_mut();
             let saved = self.layer.forward_train(Forward::of(&self.x).write_to(&mut *y))?.saved;
             let request = Backward::of(&self.x, &self.grad_output).input_gradient(&mut *dx);
             self.layer.backward(&saved, request)?;

@@ -262,7 +262,9 @@ mod tests {
             let devices = vec![Device::host(); ends.len() + 1];
             pollster::block_on(normalize(&devices, &picture, ends)).unwrap()
         };
-        let (whole, even, uneven) = (normalized(&[]), normalized(&[2]), normalized(&[1, 4]));
+        let whole = normalized(&[]);
+        let even = normalized(&[2]);
+        let uneven = normalized(&[1, 4]);
         let far =
             |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert_eq!(whole.local, whole.synchronized);

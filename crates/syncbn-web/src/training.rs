@@ -44,7 +44,8 @@ impl Moons {
         let noise = |i: usize| NOISE * ((i as f64 * 0.618_033_988_749_895 * TAU).sin());
         let point = |i: usize| {
             let angle = PI * (i % half) as f64 / half as f64;
-            let (u, v) = (angle.cos(), angle.sin());
+            let u = angle.cos();
+            let v = angle.sin();
             let [x, y] = if i < half { [u, v] } else { [1.0 - u, 0.5 - v] };
             [x + noise(i), y + noise(i + POINTS)]
         };
@@ -176,7 +177,8 @@ impl Training {
         for (index, layer) in self.layers.iter_mut().enumerate() {
             layer.set_parameters(Some(&weight), Some(&bias))?;
             let own = index * per_layer..(index + 1) * per_layer;
-            let (devices, shards) = (&self.devices[own.clone()], &self.shards[own]);
+            let devices = &self.devices[own.clone()];
+            let shards = &self.shards[own];
             let rows = |values: &[f32], device: &Device| {
                 device.upload(&[values.len() / HIDDEN, HIDDEN], values)
             };
@@ -274,7 +276,8 @@ mod tests {
 
     #[test]
     fn ranks_that_do_not_synchronize_learn_something_else() {
-        let ((one, _), (local, accuracy)) = (losses(Way::One, 4), losses(Way::Local, 4));
+        let (one, _) = losses(Way::One, 4);
+        let (local, accuracy) = losses(Way::Local, 4);
         assert!((one[0] - local[0]).abs() > 0.01 * one[0], "{} {}", one[0], local[0]);
         // In evaluation the saved rank knows half a moon.
         assert!(accuracy < 0.9, "{accuracy}");

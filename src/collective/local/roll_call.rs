@@ -88,7 +88,9 @@ impl State {
     /// have aborted. They [leave](Vacated::leave) when the lock is released: that wakes the other
     /// ranks there.
     pub(super) fn vacate(&mut self) -> Vec<Vacated> {
-        let (departed, gone, aborted) = (&self.roll_call.departed, &self.gone, &self.aborted);
+        let departed = &self.roll_call.departed;
+        let gone = &self.gone;
+        let aborted = &self.aborted;
         let mut vacated = Vec::new();
         for ((_, members), places) in &mut self.subgroups {
             let is_free =
@@ -159,7 +161,8 @@ pub(super) fn survivors(
     rank: &LocalRank,
     deadline: Duration,
 ) -> BoxFuture<'static, Result<Survivors, CollectiveError>> {
-    let (shared, rank) = (rank.shared.clone(), rank.rank);
+    let shared = rank.shared.clone();
+    let rank = rank.rank;
     let requested = shared.change(|state| state.answer_roll(rank));
     let (number, answer) = match requested {
         Ok(requested) => requested,

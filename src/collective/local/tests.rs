@@ -51,7 +51,8 @@ fn a_broken_group_keeps_no_messages() {
 #[test]
 fn a_request_for_the_survivors_ends_when_its_rank_is_dropped() {
     let mut ranks = LocalGroup::ranks(2).into_iter();
-    let (first, second) = (ranks.next().expect("rank 0"), ranks.next().expect("rank 1"));
+    let first = ranks.next().expect("rank 0");
+    let second = ranks.next().expect("rank 1");
     let asks = first.survivors(Duration::from_millis(50));
     drop(first);
     let (sender, receiver) = mpsc::channel();

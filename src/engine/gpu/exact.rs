@@ -148,7 +148,8 @@ pub(in crate::engine) fn integers(
     rests: bool,
 ) -> Result<Pending<Vec<Vec<IntegerSums<true>>>>, Error> {
     let taker = Taker { gpu: gpu.clone(), deadline, phase: "local sums of integers" };
-    let (mut wanted, mut kept) = (Vec::new(), Vec::new());
+    let mut wanted = Vec::new();
+    let mut kept = Vec::new();
     for (rank, grids) in &ranks {
         let has_some = grids.iter().any(has_integers);
         let taken: &[Taken] = match (has_some, rests) {
@@ -221,7 +222,8 @@ pub(in crate::engine) fn gradient_integers(
     ranks: Vec<GradientIntegers<'_, '_>>,
 ) -> Result<Pending<Vec<Vec<IntegerSums<false>>>>, Error> {
     let taker = Taker { gpu: gpu.clone(), deadline, phase: "local gradient sums of integers" };
-    let (mut wanted, mut kept) = (Vec::new(), Vec::new());
+    let mut wanted = Vec::new();
+    let mut kept = Vec::new();
     for GradientIntegers { rank, normalization, of_x, of_g } in &ranks {
         let both = of_x.iter().zip(*of_g).flat_map(|(x, g)| [*x, *g]).collect();
         wanted.push(wanted_of_gradients(gpu, rank, normalization, both, Taken::Integers));

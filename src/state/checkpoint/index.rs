@@ -95,7 +95,8 @@ impl Index {
 /// The path of the layer of which a tensor is the running mean. `key` is the name's normal form.
 fn path_of<'a>(naming: &Naming, key: &str, name: &'a str) -> Option<&'a str> {
     let (before, after) = naming.running_mean.as_deref()?.split_once("{}")?;
-    let (before, after) = (normal(before), normal(after));
+    let before = normal(before);
+    let after = normal(after);
     let rest = key.strip_prefix(before.as_str())?;
     let is_whole_model = rest == after.trim_start_matches('.');
     let path = if is_whole_model { "" } else { rest.strip_suffix(after.as_str())? };

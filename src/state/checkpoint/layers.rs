@@ -61,7 +61,8 @@ impl Checkpoint {
                 .find(|&index| located.names[index].is_some() && located.entries[index].is_none())
         {
             let found: Vec<String> = self.present(&located).map(str::to_owned).collect();
-            let (name, of) = (name(absent).to_owned(), found.len());
+            let name = name(absent).to_owned();
+            let of = found.len();
             return Err(StateError::Missing { name, found, of, guess: None });
         }
         let vector = |index: usize| {
@@ -122,11 +123,13 @@ impl Checkpoint {
                 VECTORS.into_iter().zip(state.vectors()).partition(|(_, values)| values.is_some());
             if let Some((absent, _)) = absent.first() {
                 let found: Vec<String> = there.iter().map(|(name, _)| (*name).to_owned()).collect();
-                let (name, of) = (format!("{absent} of the state"), found.len());
+                let name = format!("{absent} of the state");
+                let of = found.len();
                 return Err(StateError::Missing { name, found, of, guess: None });
             }
         }
-        let (counter, format) = (naming.counter, naming.format.as_deref().map(str::to_owned));
+        let counter = naming.counter;
+        let format = naming.format.as_deref().map(str::to_owned);
         for name in
             names.iter().zip(is_present).filter_map(|(name, is)| name.as_ref().filter(|_| is))
         {

@@ -152,7 +152,8 @@ fn read_header(from: &mut impl Read, len_bytes: u64) -> io::Result<Header> {
     }
     let tensors = list.tensors().into_iter().map(|(name, info)| {
         let [from, to] = [info.data_offsets.0, info.data_offsets.1].map(|at| start + at as u64);
-        let (dtype, shape) = (info.dtype, info.shape.clone());
+        let dtype = info.dtype;
+        let shape = info.shape.clone();
         (name, Entry { dtype, shape, place: Place::Stored(from..to) })
     });
     let tensors = tensors.collect();

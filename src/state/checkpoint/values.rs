@@ -56,7 +56,8 @@ fn one<const BYTES: usize, T>(
     match bytes.as_chunks() {
         ([bytes], []) => Ok(value(*bytes)),
         _ => {
-            let (name, found) = (name.to_owned(), entry.shape.clone());
+            let name = name.to_owned();
+            let found = entry.shape.clone();
             Err(StateError::Shape { name, found, expected: Vec::new() })
         }
     }
@@ -83,6 +84,8 @@ fn narrowed(name: &str, values: &[f64]) -> Result<Vec<f32>, StateError> {
 }
 
 fn wrong_type(name: &str, found: Dtype, expected: &str) -> StateError {
-    let (name, found, expected) = (name.to_owned(), found.to_string(), expected.to_owned());
+    let name = name.to_owned();
+    let found = found.to_string();
+    let expected = expected.to_owned();
     StateError::Dtype { name, found, expected }
 }

@@ -34,7 +34,8 @@ impl Checkpoint {
         for (name, entry) in tensors {
             let start = end;
             end += entry.place.len_bytes() as usize;
-            let (dtype, shape) = (entry.dtype, entry.shape.clone());
+            let dtype = entry.dtype;
+            let shape = entry.shape.clone();
             let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
             add(&mut header, name, &serde_json::to_vec(&info)?)?;
         }

@@ -241,8 +241,10 @@ impl<'a> Definition<'a> {
     }
 
     fn gradients(&self) -> Result<reference::Gradients, ReferenceError> {
-        let (problem, passed) = (self.problem, self.passed());
-        let (x, g) = (problem.ranks(&problem.x), problem.ranks(&passed));
+        let problem = self.problem;
+        let passed = self.passed();
+        let x = problem.ranks(&problem.x);
+        let g = problem.ranks(&passed);
         reference::backward_train(&x, &g, Some(&problem.weight), problem.eps)
     }
 

@@ -93,7 +93,8 @@ impl GpuCopy {
         let pipelines =
             ELEMENTS.iter().map(|(element, _)| pipeline(&gpu.device, element)).collect();
         let buffer = || {
-            let (label, usage) = (Some("copy"), BufferUsages::STORAGE);
+            let label = Some("copy");
+            let usage = BufferUsages::STORAGE;
             let descriptor = wgpu::BufferDescriptor {
                 label,
                 size: tensor_bytes,

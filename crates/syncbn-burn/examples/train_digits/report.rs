@@ -97,8 +97,8 @@ pub fn draw(runs: &[Runs], path: &Path) -> Result<(), Failure> {
             .map(|(epoch, share)| (epoch as f64 + 1.0, 100.0 * share))
             .collect()
     };
-    let (left_legend, right_legend) =
-        (SeriesLabelPosition::LowerLeft, SeriesLabelPosition::LowerRight);
+    let left_legend = SeriesLabelPosition::LowerLeft;
+    let right_legend = SeriesLabelPosition::LowerRight;
     panel(&left, ["training loss, every seed", "step"], left_legend, runs, loss)?;
     panel(&right, ["test accuracy in %, every seed", "epoch"], right_legend, runs, accuracy)?;
     sheet.present()?;

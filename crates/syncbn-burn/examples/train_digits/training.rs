@@ -126,7 +126,8 @@ fn replica<N: Norm>(
     [training, test]: &[Digits; 2],
     watch: &dyn Fn(&History),
 ) -> Result<History, Failure> {
-    let (device, group) = (rank.device().autodiff(), rank.group());
+    let device = rank.device().autodiff();
+    let group = rank.group();
     let mut network = Network::<N>::new(&device).load_record(weights);
     let mut optimizer = SgdConfig::new().init();
     let mut history = History::default();

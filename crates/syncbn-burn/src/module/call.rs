@@ -94,7 +94,9 @@ impl<S: Scope> Normalization<S> {
             Some(residual) => residual.into_dispatch(),
             None => beta.clone().into_dispatch(),
         };
-        let (x, gamma, beta) = (input.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+        let x = input.into_dispatch();
+        let gamma = gamma.into_dispatch();
+        let beta = beta.into_dispatch();
         let y = <Dispatch as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
         Ok(Tensor::from_dispatch(y))
     }
@@ -108,7 +110,8 @@ impl<S: Scope> Normalization<S> {
         evaluates: bool,
         joint: bool,
     ) -> Result<Computed, Error> {
-        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        let gamma = self.gamma.val();
+        let beta = self.beta.val();
         inputs.iter().try_for_each(|input| check_dtype("input", input))?;
         check_dtype("gamma", &gamma)?;
         check_dtype("beta", &beta)?;
@@ -126,7 +129,8 @@ impl<S: Scope> Normalization<S> {
         let [channels] = gamma.shape().dims();
         let none = || Error::Input { found: Vec::new(), channels };
         let (device, cube) = inputs.first().zip(x.first()).ok_or_else(none)?;
-        let (device, cube) = (device.device(), &cube.device);
+        let device = device.device();
+        let cube = &cube.device;
         let no_rank = || Error::NoRank { device: format!("{cube:?}") };
         let rank = self.layers.rank_on(cube).ok_or_else(no_rank)?;
         self.check_device("input", &device)?;

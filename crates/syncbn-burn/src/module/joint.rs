@@ -72,7 +72,8 @@ impl BatchNorm {
         residuals: Vec<Tensor<D>>,
     ) -> Result<Vec<Tensor<D>>, Error> {
         if residuals.len() != inputs.len() {
-            let (name, allowed) = ("number of residuals", "the number of inputs");
+            let name = "number of residuals";
+            let allowed = "the number of inputs";
             return Err(Error::Setting { name, found: residuals.len() as f64, allowed });
         }
         self.call_all(inputs, Some(residuals))

@@ -63,7 +63,8 @@ fn step<B: InMemory + Backend<Device = CubeDevice>>(
     let layer = layers.on(&rank, way).unwrap();
     let inputs = Inputs { x: vec![x], residual: None, parameters: [gamma, beta], running: None };
     let Output { mut y, saved, .. } = layer.forward(&rank, inputs, way, false).unwrap();
-    let ([x, gamma, beta], residual) = (leaves.clone(), leaves[2].clone());
+    let [x, gamma, beta] = leaves.clone();
+    let residual = leaves[2].clone();
     let done = Done::forward(y.remove(0), saved, false);
     let y = <Autodiff<B> as BatchNormOps>::batch_norm_output(x, gamma, beta, residual, done);
     let g = Autodiff::<B>::from_inner(doubled(values(2)));
@@ -85,8 +86,8 @@ fn the_operation_is_the_definition_on_the_fused_backend_and_on_the_plain_one() {
     let layers = Arc::new(Layers::new(DIMS[1], None, &rank.device()).unwrap());
 
     let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
-    let ([x, g], [gamma, beta]) =
-        ([1, 2].map(|seed| wide(&values(seed))), [wide(&GAMMA), wide(&BETA)]);
+    let [x, g] = [1, 2].map(|seed| wide(&values(seed)));
+    let [gamma, beta] = [wide(&GAMMA), wide(&BETA)];
     let [x, g] = [&x, &g].map(|values| [RankBatch { dims: &DIMS, values }]);
     let forward =
         forward_train(&x, Affine { weight: Some(&gamma), bias: Some(&beta) }, EPSILON).unwrap();

@@ -14,8 +14,10 @@ use crate::on_device::{Cost, counted};
 fn channels_last(values: &[f32], samples: usize) -> Vec<f32> {
     let positions = values.len() / samples / CHANNELS;
     let at = |index: usize| {
-        let (sample, rest) = (index / (positions * CHANNELS), index % (positions * CHANNELS));
-        let (position, channel) = (rest / CHANNELS, rest % CHANNELS);
+        let sample = index / (positions * CHANNELS);
+        let rest = index % (positions * CHANNELS);
+        let position = rest / CHANNELS;
+        let channel = rest % CHANNELS;
         values[(sample * CHANNELS + channel) * positions + position]
     };
     (0..values.len()).map(at).collect()

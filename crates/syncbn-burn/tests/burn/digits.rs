@@ -36,7 +36,8 @@ fn synchronized_training_equals_the_whole_batch_step_by_step() {
     let differences = |losses: &[f32]| -> Vec<f64> {
         losses.iter().zip(&whole.losses).map(|(&a, &b)| f64::from((a - b).abs() / b)).collect()
     };
-    let (found, local) = (differences(&synchronized.losses), differences(&local.losses));
+    let found = differences(&synchronized.losses);
+    let local = differences(&local.losses);
     println!("whole {:?}\nsynchronized off by {found:?}\nlocal off by {local:?}", whole.losses);
     assert!(found.iter().all(|&difference| difference <= TOLERANCE), "{found:?}");
     assert!(local.iter().any(|&difference| difference > 10.0 * TOLERANCE), "{local:?}");

@@ -156,7 +156,8 @@ fn a_residual_of_two_ranks_in_half_precision_is_that_of_the_whole_batch() {
             let data = TensorData::new(part(values, rows.clone()), [rows.len(), CHANNELS, 5, 3]);
             Tensor::<4>::from_data(data, (&device, DType::F16))
         };
-        let (x, r) = (tensor(&whole.ranks[0].x).require_grad(), tensor(&whole.ranks[0].g));
+        let x = tensor(&whole.ranks[0].x).require_grad();
+        let r = tensor(&whole.ranks[0].g);
         let y = norm.forward_add(x.clone(), r.require_grad());
         assert_eq!(y.dtype(), DType::F16);
         let gradients = y.clone().sum().backward();

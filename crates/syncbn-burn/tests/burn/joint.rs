@@ -49,7 +49,8 @@ pub fn summed(mut expected: Vec<Seen<f64>>) -> Vec<Seen<f64>> {
         let channels = 0..of(&expected[0]).len();
         channels.map(|channel| expected.iter().map(|rank| of(rank)[channel]).sum()).collect()
     };
-    let (gamma, beta) = (sum(|rank| &rank.grad_gamma), sum(|rank| &rank.grad_beta));
+    let gamma = sum(|rank| &rank.grad_gamma);
+    let beta = sum(|rank| &rank.grad_beta);
     for rank in &mut expected {
         (rank.grad_gamma, rank.grad_beta) = (gamma.clone(), beta.clone());
     }

@@ -63,7 +63,8 @@ fn a_module_made_without_a_rank_is_not_taken_for_one_made_on_it() {
     let shared = ours(&devices[0].0);
     let errors = on_threads(ranks(&devices[..], DEADLINE), |index, rank| {
         let device = rank.device().autodiff();
-        let (shared, own) = (shared.clone().fork(&device), ours(&rank.device()));
+        let shared = shared.clone().fork(&device);
+        let own = ours(&rank.device());
         let x = Tensor::<3>::random([2, CHANNELS, 3], burn::tensor::Distribution::Default, &device);
         let first = if index == 0 { &shared } else { &own };
         first.try_forward(x).unwrap_err()

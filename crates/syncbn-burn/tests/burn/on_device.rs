@@ -80,7 +80,8 @@ fn passes<N: Norm>(norm: &N, device: &Device) -> [Cost; 3] {
     let mut costs = Vec::new();
     // The first steps compile.
     for _ in 0..3 {
-        let (x, g) = (tensor(&batch.x).require_grad(), tensor(&batch.g));
+        let x = tensor(&batch.x).require_grad();
+        let g = tensor(&batch.g);
         let mut y = None;
         let forward = counted(&device, || y = Some(norm.apply(x.clone())));
         let loss = (y.unwrap() * g).sum();
@@ -136,12 +137,14 @@ fn momentum_and_epsilon_may_change_on_a_living_module() {
     let devices = devices();
     let rank = ranks(&devices[..1], DEADLINE).remove(0);
     let device = rank.device();
-    let (mut own, mut theirs) = (alone(&device), burns(&device));
+    let mut own = alone(&device);
+    let mut theirs = burns(&device);
     for (seed, momentum, epsilon) in [(90, 0.5, 1e-3), (91, 1.0, 1e-5), (92, 0.0, 1e-5)] {
         (own.momentum, own.epsilon) = (momentum, epsilon);
         (theirs.momentum, theirs.epsilon) = (momentum, epsilon);
         let batch = &Problem::random(&[4], 3, seed).ranks[0];
-        let (found, expected) = (step(&own, batch, &device), step(&theirs, batch, &device));
+        let found = step(&own, batch, &device);
+        let expected = step(&theirs, batch, &device);
         found.assert_close(&expected.widen(), 28.0, "after the change");
     }
 }

@@ -27,7 +27,8 @@ fn one_rank_computes_what_burn_s_own_layer_computes() {
     for (batch, positions, seed) in [(5, 7, 1), (4, 1, 2), (33, 1, 3), (3, 300, 4)] {
         let problem = Problem::random(&[batch], positions, seed);
         let what = format!("({batch}, {CHANNELS}, {positions})");
-        let (own, theirs) = (ours(&rank.device()), burns(&rank.device()));
+        let own = ours(&rank.device());
+        let theirs = burns(&rank.device());
         let own = step(&own.set(&problem.gamma, &problem.beta), &problem.ranks[0], &rank.device());
         let alone = alone(&rank.device()).set(&problem.gamma, &problem.beta);
         assert_eq!(step(&alone, &problem.ranks[0], &rank.device()), own);
@@ -71,7 +72,8 @@ fn a_frozen_layer_normalizes_with_the_running_statistics_and_leaves_them() {
     let rank = ranks(&devices[..1], DEADLINE).remove(0);
     let problem = Problem::random(&[4], 6, 20);
     let device = rank.device().autodiff();
-    let (own, theirs) = (ours(&device).freeze(), burns(&device).freeze());
+    let own = ours(&device).freeze();
+    let theirs = burns(&device).freeze();
     let x = || {
         Tensor::<3>::from_data(
             TensorData::new(problem.ranks[0].x.clone(), problem.ranks[0].dims),

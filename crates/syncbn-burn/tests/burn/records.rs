@@ -32,8 +32,8 @@ fn a_record_of_burn_s_layer_loads_into_ours_and_back() {
     let devices = devices();
     let rank = ranks(&devices[..1], DEADLINE).remove(0);
     let device = rank.device();
-    let (mut theirs, mut own) =
-        (model(|| burns(&device), &device), model(|| ours(&device), &device));
+    let mut theirs = model(|| burns(&device), &device);
+    let mut own = model(|| ours(&device), &device);
     // Parameters and running statistics away from their initial values.
     for (seed, (theirs, own)) in (50..).zip(theirs.norms.iter_mut().zip(&mut own.norms)) {
         let [first, second] = [Problem::random(&[4], 3, seed), Problem::random(&[4], 3, seed + 10)];
@@ -42,7 +42,8 @@ fn a_record_of_burn_s_layer_loads_into_ours_and_back() {
         *own = own.clone().set(&second.gamma, &second.beta);
         step(own, &second.ranks[0], &device);
     }
-    let (of_theirs, of_own) = (all(&theirs), all(&own));
+    let of_theirs = all(&theirs);
+    let of_own = all(&own);
     assert_ne!(of_theirs, of_own);
     // Into models of their own: Burn's clones share their running statistics.
     let loaded = model(|| ours(&device), &device).load_record(theirs.into_record());
@@ -56,10 +57,8 @@ fn a_record_of_burn_s_layer_loads_into_ours_and_back() {
     let problem = Problem::random(&[4], 3, 55);
     let fresh: Model<BatchNorm> =
         model(|| burns(&device), &device).load_record(loaded.clone().into_record());
-    let (found, expected) = (
-        step(&loaded.norms[0], &problem.ranks[0], &device),
-        step(&fresh.norms[0], &problem.ranks[0], &device),
-    );
+    let found = step(&loaded.norms[0], &problem.ranks[0], &device);
+    let expected = step(&fresh.norms[0], &problem.ranks[0], &device);
     found.assert_close(&expected.widen(), 16.0 + 12.0, "after loading");
 }
 

@@ -52,7 +52,8 @@ fn a_slope_that_is_no_number_is_refused_when_the_module_is_made() {
 #[test]
 fn the_setup_of_another_device_is_refused() {
     let devices = devices();
-    let (own, other) = (&devices[0].0, &devices[1].1);
+    let own = &devices[0].0;
+    let other = &devices[1].1;
     let error = Rank::of_device(own, other, ProcessGroup::single()).unwrap_err();
     assert!(matches!(error, Error::Device { .. }), "{error}");
     assert!(error.to_string().contains("the setup is not that of"), "{error}");

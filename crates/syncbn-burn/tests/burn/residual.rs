@@ -81,7 +81,8 @@ impl Block {
         let added = y.into_iter().zip(&leaves).map(|(y, leaves)| {
             let [grad_x, grad_residual] =
                 leaves.each_ref().map(|leaf| values(leaf.grad(&gradients).unwrap()));
-            let (grad_gamma, grad_beta) = (gamma.clone(), beta.clone());
+            let grad_gamma = gamma.clone();
+            let grad_beta = beta.clone();
             let running = norm.running();
             let seen = Seen { y: values(y), grad_x, grad_gamma, grad_beta, running };
             Added { seen, grad_residual }
@@ -109,7 +110,8 @@ fn residuals_of_the_ranks_of_one_device_are_added_in_one_call() {
         let found = block.step(&norm, 0..batches.len(), &rank.device(), |x, residuals| {
             norm.forward_add_all(x, residuals)
         });
-        let (mut expected, mut seen) = (block.expected(), Vec::new());
+        let mut expected = block.expected();
+        let mut seen = Vec::new();
         expected.iter().for_each(|rank| seen.push(rank.seen.clone()));
         for (rank, seen) in expected.iter_mut().zip(summed(seen)) {
             rank.seen = seen;

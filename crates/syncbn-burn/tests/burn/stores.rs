@@ -206,7 +206,8 @@ fn evaluated<N: Norm>(norm: impl Fn(usize, f64) -> N, device: &Device) -> [Vec<f
     let [of_pth, of_safetensors] = [of_pth, of_safetensors].map(|network| {
         let Network { bn1, bn2, .. } = network.valid();
         [(bn1, &eval.bn1), (bn2, &eval.bn2)].map(|(norm, case)| {
-            let (found, expected) = (values(norm.apply(case.x.val())), values(case.y.val()));
+            let found = values(norm.apply(case.x.val()));
+            let expected = values(case.y.val());
             let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
             let worst = difference(&found, &expected);
             println!("{worst:.2} units from PyTorch");

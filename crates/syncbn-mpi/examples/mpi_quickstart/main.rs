@@ -66,7 +66,8 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let photos = Photos::load(&folder)?;
     let shards = photos.shards(mpi.size());
     let devices = devices::open(args.adapter.as_deref(), mpi.size()).await?;
-    let (rank, config) = (mpi.rank(), BatchNormConfig::torch(3));
+    let rank = mpi.rank();
+    let config = BatchNormConfig::torch(3);
     let own = &shards[rank..=rank];
 
     let layer = SyncBatchNorm::new(config.clone(), [devices[rank].clone()])?.in_group(&group)?;
@@ -108,9 +109,11 @@ impl Pass {
         photos: &Photos,
         shards: &[Range<usize>],
     ) -> Result<Self, syncbn::Error> {
-        let (mut inputs, mut grad_outputs) = (Vec::new(), Vec::new());
+        let mut inputs = Vec::new();
+        let mut grad_outputs = Vec::new();
         for (device, shard) in layer.devices().iter().zip(shards) {
-            let (dims, values) = (photos.dims(shard), photos.values(shard));
+            let dims = photos.dims(shard);
+            let values = photos.values(shard);
             inputs.push(device.upload(&dims, values)?);
             grad_outputs.push(
                 device

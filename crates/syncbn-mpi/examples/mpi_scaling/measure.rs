@@ -109,7 +109,9 @@ fn merging(bytes: usize) -> Result<f64, Box<dyn std::error::Error>> {
     let frame = |rank: usize| {
         let (group, layer, step, subject, config, state) = Default::default();
         let name = "layer3.0.bn2".to_owned();
-        let (phase, rank, channels_of_layer) = (Phase::Forward, rank as u64, channels as u64);
+        let phase = Phase::Forward;
+        let rank = rank as u64;
+        let channels_of_layer = channels as u64;
         let header = Header {
             group,
             rank,

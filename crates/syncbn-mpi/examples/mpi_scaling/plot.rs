@@ -22,7 +22,8 @@ pub fn draw(costs: &Costs, file: &Path) -> Result<(), Box<dyn Error>> {
     sheet.fill(&WHITE)?;
     let title =
         format!("Exchanges of one training step of ResNet-50 ({} of them)", model::exchanges());
-    let (first, last) = (RANKS[0] as f64, RANKS[RANKS.len() - 1] as f64);
+    let first = RANKS[0] as f64;
+    let last = RANKS[RANKS.len() - 1] as f64;
     let mut chart = ChartBuilder::on(&sheet)
         .caption(title, (FAMILY, 26))
         .margin(16)

@@ -70,7 +70,9 @@ fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mpi = Mpi::initialize()?;
-    let (rank, processes, steps) = (mpi.rank(), mpi.size(), usize::from(args.steps));
+    let rank = mpi.rank();
+    let processes = mpi.size();
+    let steps = usize::from(args.steps);
     let samples = Samples::new(args.samples.into());
     let shards = threads::cut(samples.len(), processes);
     let devices = devices::open(args.adapter.as_deref(), processes).await?;

@@ -32,7 +32,9 @@ pub fn train(
     let results: Vec<Option<Result<Vec<f64>, syncbn::Error>>> = std::thread::scope(|scope| {
         let threads = ranks.map(|((rank, device), shard)| {
             let group = ProcessGroup::new(rank).with_deadline(DEADLINE);
-            let (device, samples, total) = (device.clone(), samples.part(shard), samples.len());
+            let device = device.clone();
+            let total = samples.len();
+            let samples = samples.part(shard);
             let rank = Rank { group, device, samples, total };
             scope.spawn(move || pollster::block_on(rank.train(steps)))
         });

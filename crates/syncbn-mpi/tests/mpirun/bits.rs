@@ -36,7 +36,8 @@ fn train(layer: SyncBatchNorm, first: usize) -> Result<Vec<Vec<u32>>, syncbn::Er
         let all = |seed| {
             ranks.clone().map(|rank| upload(rank, step, seed)).collect::<Result<Vec<_>, _>>()
         };
-        let (inputs, grad_outputs) = (all(1)?, all(2)?);
+        let inputs = all(1)?;
+        let grad_outputs = all(2)?;
         let forward = pollster::block_on(layer.forward_train(&inputs))?;
         let backward = pollster::block_on(
             layer.backward(&forward.saved, Backward::of(&inputs, &grad_outputs)),
@@ -81,7 +82,8 @@ fn compare(
 pub fn over_processes(mpi: &Mpi, all_reduced: bool) -> Reported {
     let group = group(mpi, all_reduced)?;
     let counts: Vec<usize> = (0..group.world_size()).map(|process| process % 3 + 1).collect();
-    let (rank, config) = (group.rank(), BatchNormConfig::torch(CHANNELS));
+    let rank = group.rank();
+    let config = BatchNormConfig::torch(CHANNELS);
     let layer = SyncBatchNorm::new(config, devices(counts[rank]))?.in_group(&group)?;
     compare(layer, counts.iter().sum(), counts[..rank].iter().sum())?;
     compare_sums(&group)?;
@@ -90,7 +92,8 @@ pub fn over_processes(mpi: &Mpi, all_reduced: bool) -> Reported {
 
 /// Sums of values of the program's own, which are exact.
 fn compare_sums(group: &ProcessGroup) -> Result<(), Box<dyn std::error::Error>> {
-    let (mut values, ranks) = ([group.rank() as f32, 0.25, -1.0], group.world_size() as f32);
+    let mut values = [group.rank() as f32, 0.25, -1.0];
+    let ranks = group.world_size() as f32;
     pollster::block_on(group.all_reduce_sum([&mut values[..]]))?;
     if values != [ranks * (ranks - 1.0) / 2.0, ranks / 4.0, -ranks] {
         return Err(format!("{values:?} are not the sums of {ranks} ranks").into());

@@ -102,7 +102,8 @@ fn crossed(mpi: &Mpi) -> Reported {
     }
     let began = Instant::now();
     let (one, other) = pollster::block_on(join(one, other));
-    let (failed, waited) = ([one.is_err(), other.is_err()], began.elapsed());
+    let failed = [one.is_err(), other.is_err()];
+    let waited = began.elapsed();
     // At the end ranks have two seconds for each other, and rank 2 may wait for one deadline where
     // the others wait for two.
     thread::sleep((3 * DEADLINE).saturating_sub(waited));
@@ -144,7 +145,8 @@ fn aborts_unheard(mpi: &Mpi) -> Reported {
     }
     // The others have come out of the last exchange.
     thread::sleep(DEADLINE / 20);
-    let (mut took, mut waited) = (Vec::new(), Vec::new());
+    let mut took = Vec::new();
+    let mut waited = Vec::new();
     for rank in &groups {
         let timed = |call: &dyn Fn()| {
             let began = Instant::now();

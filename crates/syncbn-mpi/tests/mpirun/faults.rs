@@ -116,7 +116,8 @@ pub fn suspended(mpi: &Mpi, all_reduced: bool) -> Reported {
 
 /// Has this process suspended for longer than the deadline, in half a second.
 pub fn suspend() -> std::io::Result<Child> {
-    let (own, asleep) = (std::process::id(), 2 * DEADLINE.as_secs());
+    let own = std::process::id();
+    let asleep = 2 * DEADLINE.as_secs();
     let signals = format!("sleep 0.5; kill -STOP {own}; sleep {asleep}; kill -CONT {own}");
     Command::new("sh").args(["-c", &signals]).spawn()
 }

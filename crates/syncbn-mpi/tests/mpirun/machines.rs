@@ -96,7 +96,8 @@ impl Machines {
     }
 
     fn make(&self) -> Result<(), String> {
-        let ([a, b], [link_a, link_b]) = (&self.names, &self.links);
+        let [a, b] = &self.names;
+        let [link_a, link_b] = &self.links;
         self.names.iter().try_for_each(|name| command(&format!("ip netns add {name}")))?;
         command(&format!("ip link add {link_a} netns {a} type veth peer name {link_b} netns {b}"))?;
         for ((name, link), address) in self.names.iter().zip(&self.links).zip(ADDRESSES) {

@@ -41,14 +41,16 @@ fn train(
     samples: Range<usize>,
     total: usize,
 ) -> Result<Trained, Box<dyn std::error::Error>> {
-    let (mut outputs, mut shared) = (Vec::new(), Vec::new());
+    let mut outputs = Vec::new();
+    let mut shared = Vec::new();
     for step in 0..STEPS {
         let upload = |seed: u64| {
             let all = values(total * SAMPLE, seed + 10 * step);
             let own = &all[samples.start * SAMPLE..samples.end * SAMPLE];
             Device::host().upload(&[samples.len(), CHANNELS, POSITIONS], own)
         };
-        let (x, grad_output) = (upload(1)?, upload(2)?);
+        let x = upload(1)?;
+        let grad_output = upload(2)?;
         let forward = pollster::block_on(layer.forward_train(&x))?;
         let backward = Backward::of(&x, &grad_output);
         let backward = pollster::block_on(layer.backward(&forward.saved, backward))?;
@@ -74,7 +76,8 @@ fn layer() -> Result<SyncBatchNorm, Error> {
 pub fn over_processes(mpi: &Mpi, all_reduced: bool) -> Reported {
     let group = group(mpi, all_reduced)?;
     let count = |process: usize| SAMPLES[process % SAMPLES.len()];
-    let (rank, world) = (group.rank(), group.world_size());
+    let rank = group.rank();
+    let world = group.world_size();
     let first: usize = (0..rank).map(count).sum();
     let total: usize = (0..world).map(count).sum();
     let own = first..first + count(rank);

@@ -235,9 +235,11 @@ pub fn gradients(
     passed: &[Vec<f64>],
 ) -> Gradients {
     let values = wide(&problem.x);
-    let (x, g) = (ranks(&problem.x, &values), ranks(&problem.x, passed));
+    let x = ranks(&problem.x, &values);
+    let g = ranks(&problem.x, passed);
     let weight = problem.weight().map(widened);
-    let (weight, eps) = (weight.as_deref(), problem.config.eps);
+    let weight = weight.as_deref();
+    let eps = problem.config.eps;
     match uses {
         Uses::Group => reference::backward_train(&x, &g, weight, eps),
         Uses::Running => {

@@ -60,7 +60,8 @@ impl Problem {
         let make = |make: &dyn Fn(&Device, usize) -> Tensor| -> Vec<Tensor> {
             layer.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
         };
-        let (types, layout_of) = (&self.types, |rank: usize| layouts[rank]);
+        let types = &self.types;
+        let layout_of = |rank: usize| layouts[rank];
         let as_x = |batches: &[Batch]| {
             make(&|on, rank| upload_as(on, &batches[rank], types[rank].x, layout_of(rank).x))
         };

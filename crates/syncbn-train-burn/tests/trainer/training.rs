@@ -153,7 +153,8 @@ pub fn train(run: Run, opened: &[(Device, WgpuSetup)], digits: &[Digits; 2]) -> 
     let devices: Vec<Device> = ranks.iter().map(|rank| rank.device().autodiff()).collect();
     devices[0].seed(3);
     let network = Network::<SyncBatchNorm>::new(&devices[0]);
-    let (losses, evaluated) = (Losses::default(), Losses::default());
+    let losses = Losses::default();
+    let evaluated = Losses::default();
     let loader = |digits: &Digits, samples, batch, losses: &Losses| {
         let numbers = InMemDataset::new((0..samples).collect());
         let pictures = Pictures { digits: digits.clone(), losses: losses.clone() };

@@ -96,7 +96,8 @@ async fn far_from_the_host<T: Element>(layout: Layout, round: fn(f32) -> T) -> [
         found.push([y.to_vec().await.unwrap(), dx.to_vec().await.unwrap()]);
     }
     [0, 1].map(|i| {
-        let (host, gpu) = (&found[0][i], &found[1][i]);
+        let host = &found[0][i];
+        let gpu = &found[1][i];
         let largest = host.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         let far = host.iter().zip(gpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(largest > 0.1, "all is zero");
@@ -161,7 +162,8 @@ async fn callers_of_a_process_group_meet_on_one_thread() {
 async fn joint_calls_give_each_layer_its_own_bits() {
     let device = gpu().await;
     let layer = |c| SyncBatchNorm::new(BatchNormConfig::torch(c), [device.clone()]).unwrap();
-    let (a, b) = (layer(1), layer(2));
+    let a = layer(1);
+    let b = layer(2);
     let x = device.upload(&[3, 1], &values(3)).unwrap();
     let z = device.upload(&[3, 2], &values(6)).unwrap();
     let alone =

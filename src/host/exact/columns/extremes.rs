@@ -114,7 +114,9 @@ impl<const SYMMETRIC: bool> Kernel for AddRows<'_, SYMMETRIC> {
         let each = lows.iter_mut().zip(highs).zip(bits).enumerate();
         for (i, ((low, high), bits)) in each {
             let start = i * R::F32_LANES;
-            let (mut lowest, mut highest, mut most) = (*low, *high, *bits);
+            let mut lowest = *low;
+            let mut highest = *high;
+            let mut most = *bits;
             for [_, x] in rows {
                 let x = R::as_simd_f32s(&x[start..start + R::F32_LANES]).0[0];
                 if !SYMMETRIC {

@@ -72,7 +72,8 @@ fn columns_have_the_sums_of_the_definition_on_every_instruction_set() {
             };
             let grids =
                 ColumnGrids { x: [spread(0, 0), spread(0, 1)], g: [spread(1, 0), spread(1, 1)] };
-            let (all, of_all) = (&columns, &of);
+            let all = &columns;
+            let of_all = &of;
             let in_rows = |which: usize| -> Vec<f32> {
                 let row = |row: usize| {
                     let of_column =

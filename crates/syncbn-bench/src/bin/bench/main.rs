@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let most = options.ranks().max().unwrap_or(1);
     for workload in options.workloads() {
-        let (name, batch, ranks) = (workload.name, workload.batch(), most);
+        let name = workload.name;
+        let batch = workload.batch();
+        let ranks = most;
         if ranks > batch {
             return Err(format!(
                 "{name} has a batch of {batch}, which cannot be cut over {ranks} devices"

@@ -122,7 +122,8 @@ fn read(id: &'static str, entry: &Entry, bytes: &[u8]) -> Result<Case, String> {
         ranks.push(Shard { dims, x: shard(x), grad_output, residual });
     }
     let parameter = |name: &str| Ok::<_, String>(narrow(tensor(&file, name)?.1));
-    let (weight, bias) = (parameter("weight")?, parameter("bias")?);
+    let weight = parameter("weight")?;
+    let bias = parameter("bias")?;
     let problem = Problem { dtype, layout, epilogue, eps: entry.eps, weight, bias, ranks };
     let expected = expected(&file, &problem)?;
     Ok(Case { id, problem, expected })

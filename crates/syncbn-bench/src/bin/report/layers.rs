@@ -94,7 +94,8 @@ impl Layers for OnDevice {
         let residuals = adds
             .then(|| tensors(&|shard| shard.residual.as_deref().unwrap_or_default()))
             .transpose()?;
-        let (mut request, mut backward) = (Forward::of(&x), Backward::of(&x, &grad_outputs));
+        let mut request = Forward::of(&x);
+        let mut backward = Backward::of(&x, &grad_outputs);
         if let Some(residuals) = &residuals {
             (request, backward) = (request.residual(residuals), backward.residual(residuals));
         }
@@ -102,7 +103,8 @@ impl Layers for OnDevice {
         let config = config
             .with_residual(problem.epilogue.residual)
             .with_activation(problem.epilogue.activation);
-        let (weight, bias) = (Some(&problem.weight[..]), Some(&problem.bias[..]));
+        let weight = Some(&problem.weight[..]);
+        let bias = Some(&problem.bias[..]);
         let (y, gradients) = match merge {
             Merge::Host => {
                 let mut layer =

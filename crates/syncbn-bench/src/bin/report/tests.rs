@@ -121,7 +121,8 @@ fn a_file_that_cannot_be_opened_is_an_error_before_anything_else() {
 fn a_file_that_fails_loses_nothing_else() {
     let report = report_of_the_host(&OnDevice(Device::host()));
     let folder = tempfile::tempdir().expect("a folder");
-    let (full, good) = (std::path::PathBuf::from("/dev/full"), folder.path().join("report"));
+    let full = std::path::PathBuf::from("/dev/full");
+    let good = folder.path().join("report");
     let mut standard = Vec::new();
     let options =
         Options { markdown: Some(full.clone()), json: Some(good.clone()), ..Options::default() };

@@ -94,7 +94,8 @@ pub fn passes(
 fn one_rank(machine: &Machine, shared: bool) -> Machine {
     let ranks = vec![machine.ranks[0].clone()];
     let gpus = machine.gpus.iter().take(1).cloned().collect();
-    let (adapter, awake) = (machine.adapter.clone(), machine.awake.first());
+    let adapter = machine.adapter.clone();
+    let awake = machine.awake.first();
     Machine { ranks, gpus, shared, adapter, awake }
 }
 

@@ -67,7 +67,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let counts = Arc::new(Counts::default());
     let watch = Watch::begin(&args.csv, counts.clone(), &info.name)?;
     let mut random = ChaCha8Rng::seed_from_u64(args.seed);
-    let (began, lasts) = (Instant::now(), Duration::from_secs_f64(60.0 * args.minutes));
+    let began = Instant::now();
+    let lasts = Duration::from_secs_f64(60.0 * args.minutes);
     // One device lives as long as the program.
     let kept = pollster::block_on(syncbn::Device::from_adapter(adapter))?;
     // A rank that is to panic says nothing more than that.

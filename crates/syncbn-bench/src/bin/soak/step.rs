@@ -45,7 +45,8 @@ fn sums(y: &[f32], grad: &[f32], dims: &[usize; 3]) -> (Vec<f64>, usize) {
     let mut sums = vec![0.0; 3 * channels];
     for (place, (y, grad)) in y.iter().zip(grad).enumerate() {
         let channel = place / positions % channels;
-        let (y, grad) = (f64::from(*y), f64::from(*grad));
+        let y = f64::from(*y);
+        let grad = f64::from(*grad);
         sums[3 * channel] += y;
         sums[3 * channel + 1] += y * y;
         sums[3 * channel + 2] += grad;

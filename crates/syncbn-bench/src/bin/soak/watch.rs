@@ -94,7 +94,8 @@ impl Watch {
         )?;
         let (end, ended) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
-            let (began, mut samples) = (Instant::now(), Vec::new());
+            let began = Instant::now();
+            let mut samples = Vec::new();
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let sample = Sample::now(began.elapsed().as_secs_f64())?;
                 let Sample { second, rss_kib, threads, files } = sample;

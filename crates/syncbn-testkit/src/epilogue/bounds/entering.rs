@@ -30,7 +30,8 @@ impl Entering {
             Uses::Group => (batch.mean, batch.var_biased),
             Uses::Running => (widened(&problem.running.mean), widened(&problem.running.var)),
         };
-        let (weight, bias) = (problem.weight().map(widened), problem.bias().map(widened));
+        let weight = problem.weight().map(widened);
+        let bias = problem.bias().map(widened);
         let affine = Affine { weight: weight.as_deref(), bias: bias.as_deref() };
         let eps = problem.config.eps;
         let mut v = reference::forward_with_statistics(&x, &mean, &var, affine, eps)

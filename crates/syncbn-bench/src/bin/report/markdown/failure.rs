@@ -28,7 +28,8 @@ pub fn write(f: &mut Formatter<'_>, failure: &Failure) -> Result {
 
 fn write_problem(f: &mut Formatter<'_>, problem: &Problem) -> Result {
     let Problem { dtype, layout, epilogue, eps, weight, bias, ranks } = problem;
-    let (dtype, layout) = (name_of(&DTYPES, dtype), name_of(&LAYOUTS, layout));
+    let dtype = name_of(&DTYPES, dtype);
+    let layout = name_of(&LAYOUTS, layout);
     writeln!(f, "{dtype}, channels {layout}, epilogue {}, eps {eps:e}", epilogue_name(*epilogue))?;
     writeln!(f, "weight {}\nbias {}", list(weight), list(bias))?;
     for (rank, shard) in ranks.iter().enumerate() {
