@@ -66,7 +66,7 @@ pub(crate) struct Difference<'a> {
 }
 
 /// The value of a name that a list does not have.
-pub(crate) const ABSENT: &str = "absent";
+const ABSENT: &str = "absent";
 
 /// The lines of a list, as name and value.
 pub(crate) fn lines(list: &str) -> impl Iterator<Item = (&str, &str)> {

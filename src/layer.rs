@@ -272,7 +272,7 @@ fn span<'l>(
 ) -> Span {
     let group = layers.clone().next().map(|layer| layer.exchange.group());
     let rank = group.map_or(0, |group| group.world_rank(group.rank()));
-    trace::pass(phase, layers.map(|layer| layer.exchange.label()), (rank, ranks), bytes)
+    trace::pass(phase, layers.map(|layer| layer.exchange.label()), rank, ranks, bytes)
 }
 
 /// Whether a layer can share an exchange with another.

@@ -180,7 +180,7 @@ impl BatchNorm {
 
     /// The span of a pass.
     fn span(&self, phase: &str, ranks: usize, bytes: impl FnOnce() -> u64) -> Span {
-        trace::pass(phase, std::iter::once(("", self.base.id)), (0, ranks), bytes)
+        trace::pass(phase, std::iter::once(("", self.base.id)), 0, ranks, bytes)
     }
 
     /// The GPU.

@@ -17,7 +17,8 @@ pub(crate) struct Span(tracing::Span);
 pub(crate) fn pass<'l>(
     phase: impl Display,
     layers: impl Iterator<Item = (&'l str, u64)> + Clone,
-    (rank, ranks): (usize, usize),
+    rank: usize,
+    ranks: usize,
     bytes: impl FnOnce() -> u64,
 ) -> Span {
     Span(tracing::debug_span!(

@@ -121,42 +121,38 @@ fn value_dissent(name: &str, lists: &[Voice<&str>]) -> Option<Dissent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checksum::ABSENT;
 
-    fn found(lists: &[&str]) -> Option<(String, usize, String, String, usize, usize)> {
+    fn found(lists: &[&str]) -> Option<String> {
         let (name, dissent) = first_difference(lists)?;
         let Dissent { rank, found, expected, other, agreeing } = dissent;
-        Some((name.to_owned(), rank, found, expected, other, agreeing))
+        Some(format!(
+            "{name}: {found} on rank {rank}, {expected} on {agreeing} rank(s), first {other}"
+        ))
     }
 
-    fn named(
-        name: &str,
-        rank: usize,
-        (found, expected): (&str, &str),
-        (other, agreeing): (usize, usize),
-    ) -> Option<(String, usize, String, String, usize, usize)> {
-        Some((name.to_owned(), rank, found.to_owned(), expected.to_owned(), other, agreeing))
+    fn assert_found(lists: &[&str], expected: &str) {
+        assert_eq!(found(lists).as_deref(), Some(expected));
     }
 
     #[test]
     fn the_first_line_that_differs_is_named_with_the_first_rank_that_differs_from_most() {
         let [a, b] = ["eps = 1\nmomentum = 2\n", "eps = 3\nmomentum = 4\n"];
-        assert_eq!(found(&[a, b]), named("eps", 1, ("3", "1"), (0, 1)));
-        assert_eq!(found(&[b, a, a]), named("eps", 0, ("3", "1"), (1, 2)));
-        assert_eq!(found(&[a, b, a, b, b]), named("eps", 0, ("1", "3"), (1, 3)));
+        assert_found(&[a, b], "eps: 3 on rank 1, 1 on 1 rank(s), first 0");
+        assert_found(&[b, a, a], "eps: 3 on rank 0, 1 on 2 rank(s), first 1");
+        assert_found(&[a, b, a, b, b], "eps: 1 on rank 0, 3 on 3 rank(s), first 1");
         // One line of each of two ranks: the first of the list.
         let [c, d] = ["eps = 1\nmomentum = 4\n", "eps = 3\nmomentum = 2\n"];
-        assert_eq!(found(&[a, c, d]), named("eps", 2, ("3", "1"), (0, 2)));
-        assert_eq!(found(&[a, a, c]), named("momentum", 2, ("4", "2"), (0, 2)));
+        assert_found(&[a, c, d], "eps: 3 on rank 2, 1 on 2 rank(s), first 0");
+        assert_found(&[a, a, c], "momentum: 4 on rank 2, 2 on 2 rank(s), first 0");
         assert_eq!(found(&[a, a, a]), None);
     }
 
     #[test]
     fn a_name_that_a_list_does_not_have_is_absent_there() {
         let [a, b] = ["eps = 1\n", "eps = 1\nseed = 0\n"];
-        assert_eq!(found(&[a, b]), named("seed", 1, ("0", ABSENT), (0, 1)));
-        assert_eq!(found(&[b, a, b]), named("seed", 1, (ABSENT, "0"), (0, 2)));
-        assert_eq!(found(&[a, "junk"]), named("eps", 1, (ABSENT, "1"), (0, 1)));
+        assert_found(&[a, b], "seed: 0 on rank 1, absent on 1 rank(s), first 0");
+        assert_found(&[b, a, b], "seed: absent on rank 1, 0 on 2 rank(s), first 0");
+        assert_found(&[a, "junk"], "eps: absent on rank 1, 1 on 1 rank(s), first 0");
         assert_eq!(found(&["", ""]), None);
         // Other bytes of the same lines are no difference of any.
         assert_eq!(found(&["eps = 1\nseed = 0\n", "seed = 0\neps = 1"]), None);

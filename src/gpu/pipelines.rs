@@ -35,7 +35,8 @@ impl Pipeline {
             .map(|access| wgpu::BufferBindingType::Storage { read_only: access == Access::Read });
         let lengths = has_lengths.then_some(wgpu::BufferBindingType::Uniform);
         let types = std::iter::once(wgpu::BufferBindingType::Uniform).chain(storage).chain(lengths);
-        let entries: Vec<_> = types.zip(0..).map(layout_entry).collect();
+        let entries: Vec<_> =
+            types.zip(0..).map(|(ty, binding)| layout_entry(ty, binding)).collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label,
             entries: &entries,
@@ -97,7 +98,7 @@ impl Pipeline {
     }
 }
 
-fn layout_entry((ty, binding): (wgpu::BufferBindingType, u32)) -> wgpu::BindGroupLayoutEntry {
+fn layout_entry(ty: wgpu::BufferBindingType, binding: u32) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,

@@ -84,7 +84,8 @@ async fn steps(calls: Vec<BackwardCall<'_>>, communicating: &Calls) -> Result<Ve
         calls[0].layer.check_joint(call.layer).map_err(Failure::of(index))?;
         checked.push(call.check(ALL).map_err(Failure::of(index))?);
     }
-    check_disjoint(calls.iter().map(BackwardCall::access)).map_err(Failure::of_request)?;
+    check_disjoint(calls.iter().map(BackwardCall::access))
+        .map_err(|(index, error)| Failure::of_request(index, error))?;
     let mut parts = Vec::with_capacity(calls.len());
     for (index, (call, checked)) in calls.into_iter().zip(&mut checked).enumerate() {
         parts.push(call.part(checked, ALL).map_err(Failure::of(index))?);

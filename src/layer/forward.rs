@@ -29,7 +29,10 @@ pub(crate) struct ForwardCall<'r> {
 }
 
 /// Results of a call: outputs that it allocated, and the saved context.
-pub(super) type Done = (Vec<Tensor>, Saved);
+pub(super) struct Done {
+    outputs: Vec<Tensor>,
+    saved: Saved,
+}
 
 /// Forward of several layers, with the type of their results.
 pub(crate) async fn forward_of<O: Output>(
@@ -41,8 +44,8 @@ pub(crate) async fn forward_of<O: Output>(
 }
 
 /// The caller's result.
-pub(super) fn normalized<O: Output>((outputs, saved): Done) -> Result<Normalized<O>, Error> {
-    Ok(Normalized { output: O::of_list(outputs)?, saved })
+pub(super) fn normalized<O: Output>(done: Done) -> Result<Normalized<O>, Error> {
+    Ok(Normalized { output: O::of_list(done.outputs)?, saved: done.saved })
 }
 
 /// Boxed, and so compiled once: an application that awaits an `async fn` compiles all that this
@@ -104,7 +107,8 @@ async fn steps(
         call.check_recomputation(mode).map_err(Failure::of(index))?;
         checked.push(call.check(statistics).map_err(Failure::of(index))?);
     }
-    check_disjoint(calls.iter().map(ForwardCall::access)).map_err(Failure::of_request)?;
+    check_disjoint(calls.iter().map(ForwardCall::access))
+        .map_err(|(index, error)| Failure::of_request(index, error))?;
     let mut parts = Vec::with_capacity(calls.len());
     for (index, (call, checked)) in calls.into_iter().zip(&mut checked).enumerate() {
         parts.push(call.part(checked, mode).map_err(Failure::of(index))?);
@@ -139,7 +143,7 @@ async fn steps(
 pub(super) fn finish(checked: CheckedForward, kept: Kept, of: OnHost) -> Done {
     let CheckedForward { outputs, mut call, .. } = checked;
     call.kept = kept;
-    (outputs, Saved::of_host(call, of))
+    Done { outputs, saved: Saved::of_host(call, of) }
 }
 
 impl<'r> ForwardCall<'r> {

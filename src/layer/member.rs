@@ -55,7 +55,7 @@ impl Failure {
     }
 
     /// An error with the number of its request.
-    pub fn of_request((index, error): (usize, Error)) -> Self {
+    pub fn of_request(index: usize, error: Error) -> Self {
         Self { index: Some(index), error }
     }
 

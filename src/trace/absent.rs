@@ -7,7 +7,8 @@ pub(crate) struct Span;
 pub(crate) fn pass<'l>(
     _: impl Display,
     _: impl Iterator<Item = (&'l str, u64)> + Clone,
-    _: (usize, usize),
+    _: usize,
+    _: usize,
     _: impl FnOnce() -> u64,
 ) -> Span {
     Span

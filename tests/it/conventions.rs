@@ -80,7 +80,7 @@ fn assert_near(found: &[f32], expected: [f64; 2]) {
 
 /// y on both ranks for statistics that are given.
 fn normalized(mean: [f64; 2], var: [f64; 2]) -> Vec<Vec<f64>> {
-    definition_with(&batches(), None, (&mean, &var), 1e-5)
+    definition_with(&batches(), None, &mean, &var, 1e-5)
 }
 
 fn assert_normalized(forward: &Forward, expected: &[Vec<f64>]) {

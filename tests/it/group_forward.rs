@@ -211,7 +211,7 @@ fn wrong_formulas_are_caught() {
             outputs.iter().map(|y| y.iter().map(|&y| y as f32).collect()).collect();
         assert!(compare(&batches, &found, &right.outputs, TOLERANCE_ULP).is_err(), "{what} passes");
     };
-    let with = |mean: &[f64], var: &[f64]| definition_with(&batches, None, (mean, var), EPS);
+    let with = |mean: &[f64], var: &[f64]| definition_with(&batches, None, mean, var, EPS);
     let n = statistics.count as f64;
     let unbiased: Vec<f64> = statistics.var_biased.iter().map(|var| var * n / (n - 1.0)).collect();
     caught(&with(&statistics.mean, &unbiased), "the unbiased variance");

@@ -78,7 +78,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         let burns = layer::open::<BatchNorm>(&device, &batch);
         errors.push(compare(workload, &batch, &*ours, &*burns)?);
         drop(batch);
-        let mut contenders: Contenders = (as_contender(ours), as_contender(burns));
+        let ours = as_contender(ours);
+        let burns = as_contender(burns);
+        let mut contenders = Contenders { ours, burns };
         for step in Step::ALL {
             println!("{}", measure(workload.name, step, repeats, &mut contenders)?);
         }
@@ -89,7 +91,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         let scores = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<_>>();
         let far = batch::farthest(&ours.scores(), &scores(burns.scores()));
         println!("scores of the network differ by at most {far:.1e}");
-        let mut contenders: Contenders = (Box::new(ours), Box::new(burns));
+        let mut contenders = Contenders { ours: Box::new(ours), burns: Box::new(burns) };
         for step in Step::ALL {
             println!("{}", measure("resnet18", step, repeats, &mut contenders)?);
         }
@@ -102,7 +104,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Both on the same device.
-type Contenders = (Box<dyn Contender>, Box<dyn Contender>);
+struct Contenders {
+    ours: Box<dyn Contender>,
+    burns: Box<dyn Contender>,
+}
 
 fn as_contender(layer: Box<dyn AnyLayer>) -> Box<dyn Contender> {
     layer
@@ -140,16 +145,17 @@ fn measure(
     name: &str,
     step: Step,
     repeats: usize,
-    (ours, burns): &mut Contenders,
+    contenders: &mut Contenders,
 ) -> Result<String, Box<dyn Error>> {
     let mut our_times = Vec::new();
     let mut their_times = Vec::new();
     // The first runs build kernels and tune.
     for index in 0..repeats + step::WARM_UP {
-        let pair = (ours.time(step)?, burns.time(step)?);
+        let our_time = contenders.ours.time(step)?;
+        let their_time = contenders.burns.time(step)?;
         if index >= step::WARM_UP {
-            our_times.push(pair.0);
-            their_times.push(pair.1);
+            our_times.push(our_time);
+            their_times.push(their_time);
         }
     }
     let ratios =

@@ -15,7 +15,8 @@ pub fn definition(batches: &[Batch], parameters: Option<&Parameters>, eps: f64) 
 pub fn definition_with(
     batches: &[Batch],
     parameters: Option<&Parameters>,
-    (mean, var): (&[f64], &[f64]),
+    mean: &[f64],
+    var: &[f64],
     eps: f64,
 ) -> Vec<Vec<f64>> {
     let y = |ranks: &[RankBatch<'_>], affine: Affine<'_>| {

@@ -134,7 +134,8 @@ fn row(kind: Kind, case: &Case, mode: Mode, uses: Uses) -> Result<(), String> {
             definition_with(
                 &batches,
                 Some(&parameters),
-                (&widened(&running.mean), &widened(&running.var)),
+                &widened(&running.mean),
+                &widened(&running.var),
                 EPS,
             )
         }

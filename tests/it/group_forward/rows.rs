@@ -113,7 +113,7 @@ fn one_value_in_the_whole_group_is_an_error_in_training_and_changes_nothing() {
             assert_eq!(layer.running_stats(), Some(running.clone()));
             // Evaluation does not mind.
             let y = read(&block_on(layer.forward_eval(&inputs)).unwrap().output);
-            let expected = definition_with(&batches, None, (&[1.0, 2.0], &[3.0, 4.0]), EPS);
+            let expected = definition_with(&batches, None, &[1.0, 2.0], &[3.0, 4.0], EPS);
             compare(&batches, &y, &expected, TOLERANCE_ULP).unwrap();
             assert_eq!(layer.running_stats(), Some(running.clone()));
         }

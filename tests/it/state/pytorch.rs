@@ -97,7 +97,7 @@ fn a_layer_without_parameters_holds_its_running_statistics_alone() {
         Batch::random(&[4, 6], &mut Random::new(30)),
         Batch::random(&[2, 6], &mut Random::new(31)),
     ];
-    let expected = definition_with(&batches, None, (&widened(&mean), &widened(&var)), config.eps);
+    let expected = definition_with(&batches, None, &widened(&mean), &widened(&var), config.eps);
     for kind in Kind::ALL {
         let mut bn = SyncBatchNorm::new(config.clone(), kind.devices(2)).unwrap();
         bn.load_state(&state, &LoadOptions::default()).unwrap();
