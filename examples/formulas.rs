@@ -1,6 +1,7 @@
 //! The different results of implementations of synchronized batch normalization for one batch of
 //! uneven ranks: 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. The values of this crate are read off
-//! a layer that ran, the others are computed by the formula beside them.
+//! a layer that ran, the others are computed by the formula beside them. N is the number of values
+//! of all ranks, n that of one. `mint` is MindSpore's newer layer, mmcv has its mode `default`.
 //!
 //! `cargo run --release --example formulas` prints a table in Markdown.
 
@@ -29,20 +30,28 @@ fn main() -> Result<()> {
     let mean_of_means = (mean_0 + mean_1) / 2.0;
     let mean_of_squares = (mean_0 * mean_0 + var_0 + mean_1 * mean_1 + var_1) / 2.0;
     let var_of_averages = mean_of_squares - mean_of_means * mean_of_means;
+    let about_mean = |x: &[f32]| {
+        x.iter().map(|&x| (f64::from(x) - mean_of_means).powi(2)).sum::<f64>() / x.len() as f64
+    };
+    let average_about_mean = (about_mean(RANKS[0]) + about_mean(RANKS[1])) / 2.0;
+    // mmcv takes the other rank to have as many values as rank 0.
+    let mmcv_count = 2.0 * RANKS[0].len() as f64;
+    let mmcv_running = average_about_mean * mmcv_count / (mmcv_count - 1.0);
 
     println!("| of one batch | value | formula, and who has it |\n|---|---:|---|");
     for (what, value, formula) in [
-        ("mean", ours.running_mean, "ranks weighted by their counts: syncbn, PyTorch, apex, Keras"),
+        ("mean", ours.running_mean, "Σx/N of all ranks: syncbn, PyTorch, mint, apex, Keras"),
         ("mean", mean_of_means, "means of the ranks averaged: MindSpore nn, Flax, mmcv"),
-        ("variance in y", ours_var, "Σ(x − mean)²/N of all ranks: syncbn, PyTorch, apex, Keras"),
+        ("mean", mean_0, "Σx/n of each rank, here rank 0: Burn"),
+        ("variance in y", ours_var, "Σ(x − mean)²/N: syncbn, PyTorch, mint, apex, Keras"),
         ("variance in y", var_of_averages, "average of E(x²), minus mean²: MindSpore nn, Flax"),
-        ("variance in y", (var_0 + var_1) / 2.0, "variances of the ranks averaged"),
-        ("running variance", ours.running_var, "Σ(x − mean)²/(N − 1): syncbn, PyTorch, apex"),
-        (
-            "running variance",
-            running_biased,
-            "Σ(x − mean)²/N: `RunningVariance::Biased`, Keras, Flax",
-        ),
+        ("variance in y", average_about_mean, "average of E((x − mean)²): mmcv"),
+        ("variance in y", var_0, "Σ(x − mean)²/n of each rank, here rank 0: Burn"),
+        ("running variance", ours.running_var, "Σ(x − mean)²/(N − 1): syncbn, PyTorch, mint, apex"),
+        ("running variance", running_biased, "Σ(x − mean)²/N: `RunningVariance::Biased`, Keras"),
+        ("running variance", var_of_averages, "that in y: Flax"),
+        ("running variance", mmcv_running, "that in y, times 2n/(2n − 1), here on rank 0: mmcv"),
+        ("running variance", var_0, "that in y, here on rank 0: Burn"),
         ("y of 0.001, variance 1e-6", of_small.first_y, "x/√(var + 1e-5): syncbn, PyTorch"),
         ("y of 0.001, variance 1e-6", 1e-3 / (1e-3 + EPS), "x/(√var + 1e-5), for comparison"),
     ] {

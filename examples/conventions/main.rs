@@ -1,14 +1,19 @@
 //! How the conventions of PyTorch and MindSpore differ: every cell is read off a layer of this
-//! crate that ran under the arguments of either, or is the error that they give.
+//! crate that ran under the arguments of either, or is the error that they give. The last table
+//! has the defaults of further layers.
 //!
 //! `cargo run --release --example conventions` prints tables in Markdown. The batch has one
 //! channel: 4, 8 on rank 0 and 10, 14, 12, 12 on rank 1. `formulas` computes the results of others
 //! from it.
 
+mod checkpoints;
+mod defaults;
+mod edge_cases;
+
 use pollster::block_on;
 use syncbn::config::{MindSporeArguments, TorchArguments};
 use syncbn::error::ConfigError;
-use syncbn::state::{Checkpoint, LoadOptions, Naming};
+use syncbn::state::Naming;
 use syncbn::stats::RunningStats;
 use syncbn::{Backward, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor};
 
@@ -27,8 +32,9 @@ fn main() -> Result<(), Error> {
     print("Weight and bias", arguments, &affine()?);
     print("Which statistics normalize", arguments, &statistics()?);
     print("Initial values", arguments, &initial()?);
-    print("Inputs and checkpoints", arguments, &checkpoints()?);
-    Ok(())
+    print("Inputs and checkpoints", arguments, &checkpoints::rows()?);
+    print("One value per channel, or none", arguments, &edge_cases::rows()?);
+    defaults::print()
 }
 
 fn print(title: &str, header: [&str; 3], rows: &[Row]) {
@@ -153,7 +159,7 @@ fn momentum() -> Result<Vec<Row>, Error> {
 
 fn affine() -> Result<Vec<Row>, Error> {
     let parameters: Look = |bn, naming| {
-        let kept = names(&bn, naming)?;
+        let kept = checkpoints::names(&bn, naming)?;
         let kept: Vec<_> = kept.iter().filter(|name| !name.contains('_')).cloned().collect();
         let of = gradients(&bn)?.map(|gradient| gradient.is_some());
         let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
@@ -242,60 +248,4 @@ fn initial() -> Result<Vec<Row>, Error> {
         of_mindspore("the same with gamma_init = 0.5", gamma("0.5".parse()?), start)?,
         of_mindspore("the same with gamma_init = \"normal\"", gamma("normal".parse()?), start)?,
     ])
-}
-
-fn checkpoints() -> Result<Vec<Row>, Error> {
-    let dimensions: Look = |bn, _| {
-        let mut taken = Vec::new();
-        for dims in [&[4][..], &[4, 1], &[4, 1, 2], &[4, 1, 2, 3], &[4, 1, 1, 2, 3]] {
-            let ramp: Vec<f32> = (0..dims.iter().product()).map(|i: usize| i as f32).collect();
-            let x = [Device::host().upload(dims, &ramp)?, Device::host().upload(dims, &ramp)?];
-            if block_on(bn.forward_train(&x)).is_ok() {
-                taken.push(format!("{}-D", dims.len()));
-            }
-        }
-        Ok(taken.join(", "))
-    };
-    let counter: Look = |bn, naming| {
-        (0..3).try_for_each(|_| train(&bn, BATCH).map(drop))?;
-        let count = |bn: &SyncBatchNorm| bn.running_stats().map_or(0, |of| of.num_batches_tracked);
-        let loaded = through_file(&bn, naming)?;
-        Ok(format!("{} before it is saved, {} when it is loaded", count(&bn), count(&loaded)))
-    };
-    // The same layer through a file under the names of the other convention.
-    let other: Look = |bn, naming| {
-        train(&bn, BATCH)?;
-        let is_torch = naming == Naming::TORCH;
-        let naming = if is_torch { Naming::MINDSPORE } else { Naming::TORCH };
-        let loaded = through_file(&bn, naming)?;
-        let x = upload(BATCH)?;
-        let y = [block_on(bn.forward_eval(&x))?, block_on(loaded.forward_eval(&x))?];
-        let same = values(&y[0].output)? == values(&y[1].output)?;
-        Ok(String::from(if same { "loads, and gives the same bits" } else { "gives other bits" }))
-    };
-    let listed: Look = |bn, naming| Ok(names(&bn, naming)?.join(", "));
-    Ok(vec![
-        both("dimensions of x that are taken, of 1 to 5", torch(), mindspore(), dimensions)?,
-        both("names in a file", torch(), mindspore(), listed)?,
-        both("counter of steps", torch(), mindspore(), counter)?,
-        both("a file with the names of the other one", torch(), mindspore(), other)?,
-    ])
-}
-
-fn names(bn: &SyncBatchNorm, naming: Naming) -> Result<Vec<String>, Error> {
-    Ok(checkpoint(bn, naming)?.names().map(str::to_owned).collect())
-}
-
-/// A file of the layer alone.
-fn checkpoint(bn: &SyncBatchNorm, naming: Naming) -> Result<Checkpoint, Error> {
-    let mut checkpoint = Checkpoint::new().with_namings([naming]);
-    checkpoint.set_layer("", &block_on(bn.state())?)?;
-    Ok(Checkpoint::from_bytes(checkpoint.to_bytes()?)?)
-}
-
-/// A new layer with the state of this one, by way of a file.
-fn through_file(bn: &SyncBatchNorm, naming: Naming) -> Result<SyncBatchNorm, Error> {
-    let mut loaded = layer(bn.config().clone())?;
-    loaded.load_state(&checkpoint(bn, naming)?.layer("")?, &LoadOptions::default())?;
-    Ok(loaded)
 }
