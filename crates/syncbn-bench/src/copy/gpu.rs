@@ -1,6 +1,7 @@
 //! Owns the copy kernels.
 
 use std::error::Error;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use syncbn::wgpu::{self, BufferUsages};
@@ -126,28 +127,35 @@ impl GpuCopy {
     fn prepare(&mut self, method: usize, tensors: f64) {
         let parts = parts(self.tensor_bytes, tensors);
         let layout = self.pipelines[method].get_bind_group_layout(0);
+        let most_bytes = self.gpu.device.limits().max_storage_buffer_binding_size;
         let of_place = |place: usize| {
             let pairs = self.buffers.iter().cycle().skip(place * parts.len() % self.buffers.len());
-            let parts = pairs.zip(&parts);
-            parts.map(|(pair, &bytes)| self.part(method, &layout, pair, bytes)).collect()
+            let pieces = pairs.zip(&parts).flat_map(|(pair, &bytes)| {
+                pieces(bytes, most_bytes).map(move |piece| (pair, piece))
+            });
+            pieces.map(|(pair, piece)| self.piece(method, &layout, pair, piece)).collect()
         };
         self.rotation = (0..self.buffers.len()).map(of_place).collect();
         self.method = method;
     }
 
-    /// A dispatch that copies the first bytes of a pair.
-    fn part(
+    /// A dispatch that copies a range of bytes of a pair.
+    fn piece(
         &self,
         method: usize,
         layout: &wgpu::BindGroupLayout,
         pair: &[wgpu::Buffer; 2],
-        bytes: u64,
+        piece: Range<u64>,
     ) -> (wgpu::BindGroup, [u32; 2]) {
+        let bytes = piece.end - piece.start;
         let entries: Vec<_> = (0..)
             .zip(pair)
             .map(|(binding, buffer)| {
-                let slice =
-                    wgpu::BufferBinding { buffer, offset: 0, size: wgpu::BufferSize::new(bytes) };
+                let slice = wgpu::BufferBinding {
+                    buffer,
+                    offset: piece.start,
+                    size: wgpu::BufferSize::new(bytes),
+                };
                 wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(slice) }
             })
             .collect();
@@ -177,6 +185,13 @@ impl GpuCopy {
     }
 }
 
+/// The first bytes of a buffer, in ranges that one binding can span.
+fn pieces(bytes: u64, most_bytes: u64) -> impl Iterator<Item = Range<u64>> {
+    // Every device can bind from a multiple of 256 on.
+    let step = (most_bytes / 256 * 256).max(256);
+    (0..bytes.div_ceil(step)).map(move |index| index * step..((index + 1) * step).min(bytes))
+}
+
 /// Workgroups over two dimensions, of which neither exceeds `side`.
 fn spread(workgroups: u64, side: u64) -> [u32; 2] {
     let rows = workgroups.div_ceil(side).max(1);
@@ -202,6 +217,15 @@ fn pipeline(device: &wgpu::Device, element: &str) -> wgpu::ComputePipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_cover_everything_once() {
+        let of = |bytes, most_bytes| pieces(bytes, most_bytes).collect::<Vec<_>>();
+        assert_eq!(of(1024, 1 << 27), [0..1024]);
+        assert_eq!(of(1 << 27, 1 << 27), [0..1 << 27]);
+        assert_eq!(of(1040, 600), [0..512, 512..1024, 1024..1040]);
+        assert_eq!(of(0, 600), []);
+    }
 
     #[test]
     fn workgroups_cover_everything_in_two_dimensions() {
