@@ -1,4 +1,5 @@
-// Addresses of several elements of a lane, before the first of them is loaded.
+// Addresses of several elements of a lane, before the first of them is loaded: their loads are in
+// flight at once, and none of them is under a branch.
 
 #import tile
 #import choose
@@ -21,4 +22,21 @@ fn next_addresses(walk: ptr<function, Walk>, stand_in: Addresses) -> Addresses {
     let g = choose(stand_in.g, (*walk).g, is_there);
     step_walk(walk);
     return Addresses(x, g, is_there);
+}
+
+struct FourAddresses {
+    a: Addresses,
+    b: Addresses,
+    c: Addresses,
+    d: Addresses,
+}
+
+// Those of the lane's next four elements, of which there is one at least: it stands in.
+fn next_four_addresses(walk: ptr<function, Walk>) -> FourAddresses {
+    let stand_in = current_addresses(*walk);
+    let a = next_addresses(walk, stand_in);
+    let b = next_addresses(walk, stand_in);
+    let c = next_addresses(walk, stand_in);
+    let d = next_addresses(walk, stand_in);
+    return FourAddresses(a, b, c, d);
 }

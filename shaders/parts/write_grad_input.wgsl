@@ -56,22 +56,18 @@ fn write_grad_input(start: Walk, affine: Affine) {
         if (!is_inside(walk)) {
             break;
         }
-        let first = current_addresses(walk);
-        let a = next_addresses(&walk, first);
-        let b = next_addresses(&walk, first);
-        let c = next_addresses(&walk, first);
-        let d = next_addresses(&walk, first);
-        let xa = load_x(a.x);
-        let ga = load_grad_output(a.g);
-        let xb = load_x(b.x);
-        let gb = load_grad_output(b.g);
-        let xc = load_x(c.x);
-        let gc = load_grad_output(c.g);
-        let xd = load_x(d.x);
-        let gd = load_grad_output(d.g);
-        write_element(a, xa, ga, i, coefficients);
-        write_element(b, xb, gb, i + 1u, coefficients);
-        write_element(c, xc, gc, i + 2u, coefficients);
-        write_element(d, xd, gd, i + 3u, coefficients);
+        let at = next_four_addresses(&walk);
+        let xa = load_x(at.a.x);
+        let ga = load_grad_output(at.a.g);
+        let xb = load_x(at.b.x);
+        let gb = load_grad_output(at.b.g);
+        let xc = load_x(at.c.x);
+        let gc = load_grad_output(at.c.g);
+        let xd = load_x(at.d.x);
+        let gd = load_grad_output(at.d.g);
+        write_element(at.a, xa, ga, i, coefficients);
+        write_element(at.b, xb, gb, i + 1u, coefficients);
+        write_element(at.c, xc, gc, i + 2u, coefficients);
+        write_element(at.d, xd, gd, i + 3u, coefficients);
     }
 }

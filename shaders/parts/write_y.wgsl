@@ -58,18 +58,14 @@ fn write_y(start: Walk) {
         if (!is_inside(walk)) {
             break;
         }
-        let first = current_addresses(walk);
-        let a = next_addresses(&walk, first);
-        let b = next_addresses(&walk, first);
-        let c = next_addresses(&walk, first);
-        let d = next_addresses(&walk, first);
-        let xa = load_x(a.x);
-        let xb = load_x(b.x);
-        let xc = load_x(c.x);
-        let xd = load_x(d.x);
-        write_element(a, xa, affine);
-        write_element(b, xb, affine);
-        write_element(c, xc, affine);
-        write_element(d, xd, affine);
+        let at = next_four_addresses(&walk);
+        let xa = load_x(at.a.x);
+        let xb = load_x(at.b.x);
+        let xc = load_x(at.c.x);
+        let xd = load_x(at.d.x);
+        write_element(at.a, xa, affine);
+        write_element(at.b, xb, affine);
+        write_element(at.c, xc, affine);
+        write_element(at.d, xd, affine);
     }
 }
