@@ -77,7 +77,7 @@ fn main(
         if (!is_inside(walk)) {
             break;
         }
-        let stand_in = walk;
+        let stand_in = current_addresses(walk);
         var sums = none;
         add_element(&sums, &walk, stand_in, i, zero.x, affine);
         add_element(&sums, &walk, stand_in, i + 1u, zero.y, affine);

@@ -1,6 +1,6 @@
 // The gradient sums of a lane: element by element, and the quad at the border of a padded sample.
 
-#import tile
+#import addresses
 #import choose_element
 #import zeros
 
@@ -20,32 +20,30 @@ fn add_values(sums: ptr<function, GradSums>, x: V, g: V, zero: f32, affine: Affi
     (*sums).no_x += x * zero;
 }
 
-// Adds this lane's next element, the `step`th, if there is one. Quads at `stand_in`, which counts
-// itself, are loaded instead of none: so no load is under a branch, and those of four elements are
+// Adds this lane's next element, the `step`th, if there is one. A quad at `stand_in`, which counts
+// itself, is loaded instead of none: so no load is under a branch, and those of four elements are
 // in flight at once. Single values are too many for that.
 fn add_element(
     sums: ptr<function, GradSums>,
     walk: ptr<function, Walk>,
-    stand_in: Walk,
+    stand_in: Addresses,
     step: u32,
     zero: f32,
     affine: Affine,
 ) {
-    let is_there = is_inside(*walk);
 #if QUADS
-    let at = choose(stand_in.x, (*walk).x, is_there);
-    let g_at = choose(stand_in.g, (*walk).g, is_there);
-    let x = load_x(at);
-    let g = select(V(0.0), upstream(x, at, g_at, step, affine), B(is_there));
+    let at = next_addresses(walk, stand_in);
+    let x = load_x(at.x);
+    let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), B(at.is_inside));
     add_values(sums, x, g, zero, affine);
 #else
-    if (is_there) {
+    if (is_inside(*walk)) {
         let x = load_x((*walk).x);
         let g = upstream(x, (*walk).x, (*walk).g, step, affine);
         add_values(sums, x, g, zero, affine);
     }
-#endif
     step_walk(walk);
+#endif
 }
 
 #if ONE_CHANNEL_QUADS
