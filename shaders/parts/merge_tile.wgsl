@@ -1,9 +1,7 @@
 // The end of a tile: its lanes merge, and its sums are written or finished.
 
 #if FUSED
-// Results of `finish` for the kernel that goes on to the outputs: the coefficients of a channel. The
-// last value is not 0 where the others are NaN, because a compiler may assume that no f32 is.
-var<private> channel_coefficients: vec4<f32>;
+#import channel_coefficients
 #endif
 
 // Merges the entries of the lanes and writes the sums, or finishes a channel with one tile. For

@@ -10,6 +10,7 @@
 // grad_input moves. Eight loads are in flight at once. No dispatch waits for another.
 
 #import addresses
+#import channel_coefficients
 #import input_gradient
 #import upstream
 #import store
@@ -19,24 +20,10 @@
 
 // By those of `finish`: (mean_dy, projection, nothing, whether they are not finite).
 fn coefficients_of_only(walk: Walk, affine: Affine) -> GradCoefficients {
-#if FOUR_CHANNELS
-    let first = walk.tile_slot * SUMS;
-    let a = entries[first];
-    let b = entries[first + 1u];
-    let c = entries[first + 2u];
-    let d = entries[first + 3u];
-    let mean_dy = V(a.x, b.x, c.x, d.x);
-    let projection = V(a.y, b.y, c.y, d.y);
-    let flag = V(a.w, b.w, c.w, d.w);
-#else
-    let entry = entries[walk.tile_slot];
-    let mean_dy = V(entry.x);
-    let projection = V(entry.y);
-    let flag = V(entry.w);
-#endif
+    let own = element_coefficients(walk);
     let factor = affine.scale * affine.unit;
-    let not_finite = affine.not_finite | (flag != V(0.0));
-    return GradCoefficients(affine, mean_dy, projection, factor, not_finite);
+    let not_finite = affine.not_finite | (own.w != V(0.0));
+    return GradCoefficients(affine, own.x, own.y, factor, not_finite);
 }
 
 fn write_element(at: Addresses, x: V, g: V, step: u32, of_channel: GradCoefficients) {

@@ -9,6 +9,7 @@
 // are in flight at once. No dispatch waits for another.
 
 #import addresses
+#import channel_coefficients
 #import choose_element
 #import affine
 #import activation
@@ -20,25 +21,9 @@
 
 // By the coefficients of `finish`: (pivot, rest, inv_std, whether the channel is not finite).
 fn affine_of_only(walk: Walk) -> Affine {
-#if FOUR_CHANNELS
-    let first = walk.tile_slot * SUMS;
-    let a = entries[first];
-    let b = entries[first + 1u];
-    let c = entries[first + 2u];
-    let d = entries[first + 3u];
-    let pivot = V(a.x, b.x, c.x, d.x);
-    let rest = V(a.y, b.y, c.y, d.y);
-    let inv_std = U(bitcast<u32>(a.z), bitcast<u32>(b.z), bitcast<u32>(c.z), bitcast<u32>(d.z));
-    let flag = V(a.w, b.w, c.w, d.w);
-#else
-    let entry = entries[walk.tile_slot];
-    let pivot = V(entry.x);
-    let rest = V(entry.y);
-    let inv_std = U(bitcast<u32>(entry.z));
-    let flag = V(entry.w);
-#endif
-    let finite_or_nan = choose_element(inv_std, U(NOT_FINITE), flag != V(0.0));
-    return affine_from(pivot, rest, bitcast<V>(finite_or_nan), V(1.0), walk.channel);
+    let own = element_coefficients(walk);
+    let inv_std = choose_element(bitcast<U>(own.z), U(NOT_FINITE), own.w != V(0.0));
+    return affine_from(own.x, own.y, bitcast<V>(inv_std), V(1.0), walk.channel);
 }
 
 fn write_element(at: Addresses, x: V, affine: Affine) {

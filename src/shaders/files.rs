@@ -11,9 +11,9 @@ macro_rules! parts {
 
 parts! {
     "accumulated" "activation" "addresses" "affine" "center" "center_bits" "centering" "channel"
-    "choose"
-    "choose_element" "combine" "curve_elu" "curve_exponential" "curve_gelu" "curve_gelu_tanh"
-    "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu" "curves" "decode_f16" "deviations"
+    "channel_coefficients" "choose" "choose_element" "combine" "curve_elu" "curve_exponential"
+    "curve_gelu" "curve_gelu_tanh" "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu"
+    "curves" "decode_f16" "deviations"
     "double" "double_coefficients" "double_gradient" "double_ratio" "double_sums" "double_terms"
     "element" "encode" "ends" "exact_grad_sums" "exact_moments" "exact_running" "finish_grad"
     "finish_stats" "finite" "flat" "four" "grad_sums" "gradient" "grid" "input_gradient"
