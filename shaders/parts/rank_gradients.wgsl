@@ -43,26 +43,26 @@ fn finish(channel: u32) {
     add_rank(&own, params.rank, channel, rest, center_not_finite);
 #endif
 
-    var coefficients = GradCenterBits(entry, 0u, 0u);
-#if FUSED
-    channel_coefficients = vec4<f32>(0.0);
-#endif
+    var mean_dy = 0.0;
+    var projection = 0.0;
+    var not_finite = false;
     if (params.has_batch_statistics != 0u) {
         let count = max(params.count, 1.0);
-        let mean_dy = settled_f32(all.dy / count);
-        let projection = settled_f32((inv_std * (all.dy_xmu / count)) * inv_std);
-        let not_finite = all.dy_not_finite || all.xmu_not_finite
+        mean_dy = settled_f32(all.dy / count);
+        projection = settled_f32((inv_std * (all.dy_xmu / count)) * inv_std);
+        not_finite = all.dy_not_finite || all.xmu_not_finite
             || is_not_finite(mean_dy) || is_not_finite(projection);
-        // The center stays: by it the activation, and so the gradient of a residual, goes on as in
-        // forward.
-        coefficients.mean_dy = choose(bitcast<u32>(mean_dy), NOT_FINITE, not_finite);
-        coefficients.projection = choose(bitcast<u32>(projection), 0u, not_finite);
-#if FUSED
-        channel_coefficients = vec4<f32>(mean_dy, projection, 0.0, select(0.0, 1.0, not_finite));
-#endif
     }
-#if !FUSED
-    grad_centering[channel] = coefficients;
+#if FUSED
+    channel_coefficients = vec4<f32>(mean_dy, projection, 0.0, select(0.0, 1.0, not_finite));
+#else
+    // The center stays: by it the activation, and so the gradient of a residual, goes on as in
+    // forward.
+    grad_centering[channel] = GradCenterBits(
+        entry,
+        choose(bitcast<u32>(mean_dy), NOT_FINITE, not_finite),
+        choose(bitcast<u32>(projection), 0u, not_finite),
+    );
 #endif
 
     if (params.merges_parameters != 0u) {
