@@ -2,6 +2,7 @@
 // both: `finish` makes them, and the lanes of the channel gather them from workgroup memory.
 
 #import element
+#import entries
 
 // Results of `finish`: the coefficients of a channel. The last value is not 0 where the others are
 // NaN, because a compiler may assume that no f32 is.

@@ -11,7 +11,7 @@
 
 // Of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a value is NaN or
 // infinite.
-fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS> {
+fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<Entry, SUMS> {
 #if ONE_CHANNEL_QUADS
     let n = abs(count.x);
     let mean_of_all = settled_f32(
@@ -21,7 +21,7 @@ fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<vec4<f32>, SUMS>
     let shift = n * d;
     let moved = squares + d * (2.0 * sum + shift);
     let values = select(4.0 * n, -4.0 * n, any(count < vec4<f32>(0.0)));
-    return array<vec4<f32>, SUMS>(
+    return array<Entry, SUMS>(
         vec4<f32>(mean_of_all, sum_of_four(sum + shift), sum_of_four(moved), values),
     );
 #else

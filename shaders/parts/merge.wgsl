@@ -7,31 +7,13 @@
 //
 // Two barriers and no loop. The order is fixed, whoever merges the first fours
 // (parts/merge_fours.wgsl): f32 addition is not associative, and the bits are to be the same with
-// subgroups of any size and without. An entry is what a lane holds of a channel; the entries of all
-// channels of a workgroup lie side by side, SUMS of them from each lane. Lanes are a power of two
-// up to 256.
+// subgroups of any size and without.
 
+#import entries
 #import merge_fours
 #import merge_tile
 
-#if FOUR_CHANNELS
-const SUMS: u32 = 4u;
-#else
-const SUMS: u32 = 1u;
-#endif
-
-const ENTRIES: u32 = 256u * SUMS;
-
-var<workgroup> entries: array<vec4<f32>, ENTRIES>;
-
-fn hold(own: array<vec4<f32>, SUMS>, at: u32) {
-    entries[at] = own[0];
-#if FOUR_CHANNELS
-    entries[at + 1u] = own[1];
-    entries[at + 2u] = own[2];
-    entries[at + 3u] = own[3];
-#endif
-}
+alias Entry = vec4<f32>;
 
 fn sum_of_four(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);

@@ -3,7 +3,7 @@
 #if SUBGROUPS
 // By subgroup shuffles, in registers: the four are neighbours of a subgroup, of whatever size. Only
 // the first of them goes on.
-fn hold_fours(own: array<vec4<f32>, SUMS>, walk: Walk, stride: u32, channels: u32) {
+fn hold_fours(own: array<Entry, SUMS>, walk: Walk, stride: u32, channels: u32) {
     let a = own[0];
     let b = subgroupShuffleXor(a, 1u);
     let c = subgroupShuffleXor(a, 2u);
@@ -19,7 +19,7 @@ fn four(at: u32, stride: u32) -> vec4<f32> {
 #else
 // By way of workgroup memory: the lanes of a four have the stride of all fours, so that
 // neighbouring invocations read neighbouring entries, without bank conflicts.
-fn hold_fours(own: array<vec4<f32>, SUMS>, walk: Walk, stride: u32, channels: u32) {
+fn hold_fours(own: array<Entry, SUMS>, walk: Walk, stride: u32, channels: u32) {
     hold(own, walk.lane % 4u * stride + walk.lane / 4u * channels + walk.tile_slot * SUMS);
 }
 

@@ -7,7 +7,7 @@
 // Merges the entries of the lanes and writes the sums, or finishes a channel with one tile. For
 // kernels that go on to the outputs the results stay in `entries`, one for each channel of the
 // workgroup in order.
-fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
+fn merge_over_lanes(own: array<Entry, SUMS>, walk: Walk, invocation: u32) {
     let channels = SUMS << params.tiles_per_workgroup_log2;
     let fours = max(params.lanes_per_tile / 4u, 1u);
     let sixteens = max(fours / 4u, 1u);
@@ -25,22 +25,20 @@ fn merge_over_lanes(own: array<vec4<f32>, SUMS>, walk: Walk, invocation: u32) {
         );
     }
     workgroupBarrier();
-    let channel = (walk.channel - walk.tile_slot) * SUMS;
+    let first_channel = first_channel_of(walk);
     for (var task = invocation; task < channels; task += 256u) {
-        if (
-            walk.tile - params.first_tile < params.tiles
-            && channel + task < params.end_channel * SUMS
-        ) {
+        let channel = first_channel + task;
+        if (is_in_window(walk.tile, channel)) {
             let sums = result(merged(task, channels, sixteens));
 #if FINISHES
             sums_of_rank = sums;
-            finish(channel + task);
+            finish(channel);
 #if FUSED
             // Over the first of the entries that this task has merged.
             entries[task] = channel_coefficients;
 #endif
 #else
-            partial[walk.tile * params.channels + channel + task] = sums;
+            partial[walk.tile * params.channels + channel] = sums;
 #endif
         }
     }

@@ -7,25 +7,19 @@
 //         one invocation per channel merges the blocks and writes `partial`;   barrier
 //
 // Vector by vector, because all at once would not fit the memory of a workgroup that every device
-// has. The layout is that of parts/merge.wgsl.
+// has.
 
 #import element
 #import params
 #import takes
 #import choose
 #import integer_sums
+#import entries
 
-#if FOUR_CHANNELS
-const SUMS: u32 = 4u;
-#else
-const SUMS: u32 = 1u;
-#endif
+alias Entry = vec4<u32>;
 
-const ENTRIES: u32 = 256u * SUMS;
 // Vectors of words of a tile and channel.
 const VECTORS: u32 = 3u;
-
-var<workgroup> entries: array<vec4<u32>, ENTRIES>;
 
 fn merged_words(a: vec4<u32>, b: vec4<u32>) -> vec4<u32> {
     return choose_vec4(a + b, max(a, b), vec4<bool>(params.takes == RANGE));
@@ -39,9 +33,9 @@ fn over_quad(v: vec4<u32>) -> u32 {
 #endif
 
 // Four words of an element, each of its values, as those of its channels.
-fn words_of(a: U, b: U, c: U, d: U) -> array<vec4<u32>, SUMS> {
+fn words_of(a: U, b: U, c: U, d: U) -> array<Entry, SUMS> {
 #if FOUR_CHANNELS
-    return array<vec4<u32>, SUMS>(
+    return array<Entry, SUMS>(
         vec4<u32>(a.x, b.x, c.x, d.x),
         vec4<u32>(a.y, b.y, c.y, d.y),
         vec4<u32>(a.z, b.z, c.z, d.z),
@@ -49,11 +43,11 @@ fn words_of(a: U, b: U, c: U, d: U) -> array<vec4<u32>, SUMS> {
     );
 #else
 #if QUADS
-    return array<vec4<u32>, SUMS>(
+    return array<Entry, SUMS>(
         vec4<u32>(over_quad(a), over_quad(b), over_quad(c), over_quad(d)),
     );
 #else
-    return array<vec4<u32>, SUMS>(vec4<u32>(a, b, c, d));
+    return array<Entry, SUMS>(vec4<u32>(a, b, c, d));
 #endif
 #endif
 }
@@ -67,30 +61,22 @@ fn merged_entries(first: u32, step: u32, count: u32) -> vec4<u32> {
     return merged;
 }
 
-fn merge_vector(own: array<vec4<u32>, SUMS>, walk: Walk, invocation: u32, vector: u32) {
+fn merge_vector(own: array<Entry, SUMS>, walk: Walk, invocation: u32, vector: u32) {
     let channels = SUMS << params.tiles_per_workgroup_log2;
     let blocks = max(params.lanes_per_tile / 16u, 1u);
     let step = blocks * channels;
-    let at = walk.lane * channels + walk.tile_slot * SUMS;
-    entries[at] = own[0];
-#if FOUR_CHANNELS
-    entries[at + 1u] = own[1];
-    entries[at + 2u] = own[2];
-    entries[at + 3u] = own[3];
-#endif
+    hold(own, walk.lane * channels + walk.tile_slot * SUMS);
     workgroupBarrier();
     for (var task = invocation; task < step; task += 256u) {
         // In place of the first merged entry, which no other task reads.
         entries[task] = merged_entries(task, step, params.lanes_per_tile / blocks);
     }
     workgroupBarrier();
-    let channel = (walk.channel - walk.tile_slot) * SUMS;
+    let first_channel = first_channel_of(walk);
     for (var task = invocation; task < channels; task += 256u) {
-        if (
-            walk.tile - params.first_tile < params.tiles
-            && channel + task < params.end_channel * SUMS
-        ) {
-            partial[(walk.tile * params.channels + channel + task) * VECTORS + vector] =
+        let channel = first_channel + task;
+        if (is_in_window(walk.tile, channel)) {
+            partial[(walk.tile * params.channels + channel) * VECTORS + vector] =
                 merged_entries(task, channels, blocks);
         }
     }

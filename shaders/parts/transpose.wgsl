@@ -2,9 +2,9 @@
 
 #import element
 
-fn entries_of(a: V, b: V, c: V, d: V) -> array<vec4<f32>, SUMS> {
+fn entries_of(a: V, b: V, c: V, d: V) -> array<Entry, SUMS> {
 #if FOUR_CHANNELS
-    return array<vec4<f32>, SUMS>(
+    return array<Entry, SUMS>(
         vec4<f32>(a.x, b.x, c.x, d.x),
         vec4<f32>(a.y, b.y, c.y, d.y),
         vec4<f32>(a.z, b.z, c.z, d.z),
@@ -12,11 +12,11 @@ fn entries_of(a: V, b: V, c: V, d: V) -> array<vec4<f32>, SUMS> {
     );
 #else
 #if QUADS
-    return array<vec4<f32>, SUMS>(
+    return array<Entry, SUMS>(
         vec4<f32>(sum_of_four(a), sum_of_four(b), sum_of_four(c), sum_of_four(d)),
     );
 #else
-    return array<vec4<f32>, SUMS>(vec4<f32>(a, b, c, d));
+    return array<Entry, SUMS>(vec4<f32>(a, b, c, d));
 #endif
 #endif
 }
