@@ -30,25 +30,9 @@ const fn finalize_stats_of_vectors(sums: Binding) -> [Binding; 7] {
     ]
 }
 
-/// Of the kernel that sums x and makes the statistics of the only rank.
-const FINISH_STATS: [Binding; 5] = [
-    activation(Role::Input, "x"),
-    writes(Role::Running, "running", 16),
-    writes(Role::Centering, "centering", 16),
-    writes(Role::Mean, "mean", 4),
-    writes(Role::InvStd, "inv_std", 4),
-];
-const FINISH_STATS_OF_VECTORS: [Binding; 6] = [
-    activation(Role::Input, "x"),
-    reads(Role::RunningMean, "running_mean", 4),
-    reads(Role::RunningVariance, "running_variance", 4),
-    writes(Role::Centering, "centering", 16),
-    writes(Role::NextMean, "next_mean", 4),
-    writes(Role::NextVariance, "next_variance", 4),
-];
-
-/// Of the kernel that sums x and goes on to y.
-const FUSED_FORWARD: [Binding; 8] = [
+/// Of the kernel that sums x and makes the statistics of the only rank. The last three only where
+/// it goes on to y.
+const FINISH_STATS: [Binding; 8] = [
     activation(Role::Input, "x"),
     writes(Role::Running, "running", 16),
     writes(Role::Centering, "centering", 16),
@@ -57,6 +41,14 @@ const FUSED_FORWARD: [Binding; 8] = [
     reads(Role::Weight, "weight", 4),
     reads(Role::Bias, "bias", 4),
     output(Role::Output, "y"),
+];
+const FINISH_STATS_OF_VECTORS: [Binding; 6] = [
+    activation(Role::Input, "x"),
+    reads(Role::RunningMean, "running_mean", 4),
+    reads(Role::RunningVariance, "running_variance", 4),
+    writes(Role::Centering, "centering", 16),
+    writes(Role::NextMean, "next_mean", 4),
+    writes(Role::NextVariance, "next_variance", 4),
 ];
 
 /// Of the kernel that sums gradients and makes their coefficients, or goes on to grad_input. No bias, where a mask says where the activation was active.
@@ -110,9 +102,9 @@ pub(super) fn bindings(kernel: Kernel) -> &'static [Binding] {
     let of_tiles = usize::from(kernel.is_of_tiles());
     match kernel {
         Kernel::PartialStats { finishes: Some(finish), .. } => match finish {
-            Finish::Statistics(RunningForm::Entries) => &FINISH_STATS,
+            Finish::Statistics(RunningForm::Entries) => FINISH_STATS.split_at(5).0,
             Finish::Statistics(RunningForm::Vectors) => &FINISH_STATS_OF_VECTORS,
-            Finish::Output { .. } => &FUSED_FORWARD,
+            Finish::Output { .. } => &FINISH_STATS,
         },
         Kernel::PartialGradSums { upstream, finishes, .. } => {
             let from_mask = usize::from(matches!(upstream.active, Active::Masked(_)));
