@@ -51,7 +51,8 @@ const FINISH_STATS_OF_VECTORS: [Binding; 6] = [
     writes(Role::NextVariance, "next_variance", 4),
 ];
 
-/// Of the kernel that sums gradients and makes their coefficients, or goes on to grad_input. No bias, where a mask says where the activation was active.
+/// Of the kernel that sums gradients and makes their coefficients, or goes on to grad_input. No
+/// bias, where a mask says where the activation was active.
 const fn finish_grad(from_mask: bool, written: Binding) -> [Binding; 8] {
     [
         activation(Role::GradOutput, "grad_output"),
