@@ -82,6 +82,16 @@ impl<'l, const STATISTICS: bool> Rounds<'l, STATISTICS> {
         }
     }
 
+    /// Ends the round if it is the first, and says whether it was: ranges merge over all ranks.
+    async fn end_first(&mut self) -> Result<bool, Error> {
+        if self.all_ranges.is_some() {
+            return Ok(false);
+        }
+        let local = std::mem::take(&mut self.ranges);
+        self.all_ranges = Some(self.merge(&local).await?);
+        Ok(true)
+    }
+
     /// Ends the call with the merged values.
     fn finish<S: Mergeable>(&mut self, global: Global<S>) -> Result<Global<S>, Error> {
         let calls = self.calls.take().unwrap_or_default();
@@ -194,9 +204,7 @@ impl StatisticsRounds<'_> {
     fn end_round(&mut self) -> BoxFuture<'_, Result<Option<GlobalStatistics>, Error>> {
         async move {
             let rounds = &mut self.rounds;
-            if rounds.all_ranges.is_none() {
-                let local = std::mem::take(&mut rounds.ranges);
-                rounds.all_ranges = Some(rounds.merge(&local).await?);
+            if rounds.end_first().await? {
                 return Ok(None);
             }
             let grids = rounds.grids();

@@ -107,9 +107,7 @@ impl<'l> GradientRounds<'l> {
     fn end_round(&mut self) -> BoxFuture<'_, Result<Option<GlobalGradientSums>, Error>> {
         async move {
             let rounds = &mut self.rounds;
-            if rounds.all_ranges.is_none() {
-                let local = std::mem::take(&mut rounds.ranges);
-                rounds.all_ranges = Some(rounds.merge(&local).await?);
+            if rounds.end_first().await? {
                 return Ok(None);
             }
             let local = std::mem::take(&mut rounds.sums);
