@@ -165,6 +165,7 @@ fn each(
     });
 }
 
+/// What merges the only rank.
 pub fn merge(shape: &Shape) -> Merge {
     let merge = Merge::new(vec![shape.values_per_channel()], shape.channels(), false, &CAPS);
     merge.expect("within the limits")

@@ -7,11 +7,12 @@ use syncbn::Layout::{self, ChannelsFirst, ChannelsLast};
 use syncbn::config::{Momentum, RunningVariance};
 use syncbn::low_level::Shape;
 use syncbn::low_level::plan::{
-    Activation, CombineParams, DeviceCaps, Dispatch, LayerFlags, Merge, ParameterGradients, Role,
+    Activation, CombineParams, DeviceCaps, Dispatch, LayerFlags, ParameterGradients, Role,
     RunningUpdate, SumsPlan,
 };
 
 use super::common::Random;
+use super::finishing::{bits, merge};
 use super::machine::run;
 
 const CAPS: DeviceCaps = DeviceCaps::PORTABLE;
@@ -42,10 +43,6 @@ const SHAPES: [([usize; 3], Layout); 22] = [
     ([31, 30, 199], ChannelsLast),
     ([40, 64, 500], ChannelsLast),
 ];
-
-fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
-    values.into_iter().map(f32::to_bits).collect()
-}
 
 /// The words of a buffer. Tiles of statistics have means far from 0 and near each other; one
 /// channel is not finite, and one leaves f32.
@@ -142,11 +139,6 @@ fn each(
     for lanes in (0..=8).map(|log2| 1 << log2) {
         assert!(found.iter().any(|&(_, of_shape)| of_shape == lanes), "none of {lanes} lanes");
     }
-}
-
-fn merge(shape: &Shape) -> Merge {
-    let merge = Merge::new(vec![shape.values_per_channel()], shape.channels(), false, &CAPS);
-    merge.expect("within the limits")
 }
 
 #[test]
