@@ -1,30 +1,29 @@
-//! A process group as one of its ranks sees it: messages that have arrived, messages under way,
-//! ranks that are gone, and the failure that broke it.
+//! A process group as one of its ranks sees it: messages are sent and taken in, exchanges begin,
+//! and a failure breaks it.
 //!
 //! The module `wait` calls [`Group::progress`] repeatedly. The modules `flat` and `tree` know the
 //! steps of an exchange. Nothing here waits with the lock held; [`Group::see_off`] and
 //! [`Group::leave`] wait for a moment without it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use syncbn::collective::CollectiveError;
 
-use crate::inbox::{Under, take_arrived};
-use crate::meeting::Meeting;
+use crate::inbox::take_arrived;
 use crate::notice::{Notice, Tag, transport};
-use crate::raw::{Comm, Failure, Receiving, Sending};
-use crate::survive::{Gone, Roll};
+use crate::raw::{Comm, Failure};
 use crate::{awake, live};
+use state::Outgoing;
+pub(crate) use state::State;
 
 /// Empty looks after which no message is left. MPI needs one or two, by shared memory and by TCP.
 const QUIET_LOOKS: usize = 3;
 /// Shorter than any deadline.
 const AT_ONCE: Duration = Duration::from_millis(1);
-/// How long a rank that breaks a group looks after its notices. Others look every two milliseconds.
-const SEEN_OFF: Duration = Duration::from_millis(100);
-/// How long others may have the lock between two of these looks.
+/// How long others may have the lock between two looks after notices.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 /// Exchanges of a rank that leaves a broken group: it fails to come to none.
 const AFTER_ALL_ROUNDS: u64 = u64::MAX;
@@ -40,44 +39,6 @@ pub(crate) struct Group {
     /// The smallest number of ranks that all-reduce along the tree.
     pub tree_from: usize,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    /// Exchanges that this rank has begun.
-    pub rounds: u64,
-    pub broken: Option<CollectiveError>,
-    /// Until when the notices of that are looked after, where this rank broke it and nobody does
-    /// that yet.
-    see_off_until: Option<Instant>,
-    /// Ranks that have left, after how many exchanges, and whether they panicked.
-    gone: BTreeMap<usize, (u64, bool)>,
-    /// Messages that wait to be taken.
-    arrived: HashMap<(usize, Tag), Arc<[u8]>>,
-    arriving: Vec<Under<Receiving>>,
-    /// Messages that MPI still reads, of an exchange or of none.
-    outgoing: Vec<Outgoing>,
-    /// Exchanges under way, by their number in a tag, and whether they all-reduce along the tree.
-    under_way: BTreeMap<u16, bool>,
-    /// Ranks that answered the roll call of an exchange, and the time of the last call to this
-    /// rank.
-    here: BTreeSet<(u64, usize)>,
-    /// When the last exchange was over.
-    ended: Option<Duration>,
-    pub called: Option<(u64, Duration)>,
-    /// Notices about groups that ranks are about to make.
-    pub meeting: Meeting,
-    /// How long the last exchange may wait.
-    pub deadline: Option<Duration>,
-    /// Notices about the survivors of a failure.
-    pub roll: Roll,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    round: Option<u64>,
-    to: usize,
-    sending: Sending,
 }
 
 impl Group {
@@ -292,94 +253,5 @@ impl Drop for Group {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         live::send_on(state.outgoing.drain(..).map(|outgoing| outgoing.sending));
-    }
-}
-
-impl State {
-    /// The group is broken; of several reasons the first counts.
-    fn set_broken(&mut self, error: CollectiveError) {
-        live::fail(self.broken.get_or_insert(error));
-    }
-
-    /// Notices of a rank that may call MPI no more are looked after, by [`Group::see_off`].
-    pub fn look_after_notices(&mut self) {
-        self.see_off_until = Some(Instant::now() + SEEN_OFF);
-    }
-
-    /// Whether MPI still sends notices.
-    fn has_notices(&self) -> bool {
-        self.outgoing.iter().any(|outgoing| outgoing.round.is_none())
-    }
-
-    /// Whether the notices of a rank that broke the group have been looked after: MPI has sent
-    /// them, their time is over, or somebody else does it.
-    pub fn is_seen_off(&self) -> bool {
-        !self.has_notices() || self.see_off_until.is_none_or(|until| Instant::now() >= until)
-    }
-
-    /// Forgets messages that MPI has sent, and those that it cannot send. Returns the first
-    /// failure.
-    fn sweep(&mut self) -> Option<Failure> {
-        let mut failed = None;
-        self.outgoing.retain_mut(|outgoing| match outgoing.sending.is_done() {
-            Ok(done) => !done,
-            Err(failure) => {
-                failed.get_or_insert(failure);
-                false
-            }
-        });
-        failed
-    }
-
-    /// Ranks that have left, and whether they panicked.
-    pub fn gone(&self) -> Gone {
-        self.gone.iter().map(|(&rank, &(_, panicked))| (rank, panicked)).collect()
-    }
-
-    /// A message that has arrived, once.
-    pub fn take(&mut self, from: usize, tag: Tag) -> Option<Arc<[u8]>> {
-        self.arrived.remove(&(from, tag))
-    }
-
-    /// Ranks that MPI has not taken all messages of an exchange to.
-    pub fn unsent(&self, round: u64) -> impl Iterator<Item = usize> {
-        self.outgoing
-            .iter()
-            .filter(move |outgoing| outgoing.round == Some(round))
-            .map(|outgoing| outgoing.to)
-    }
-
-    /// An exchange is over, well or not.
-    pub fn end(&mut self, round: u64) {
-        self.ended = Some(awake::now());
-        self.under_way.remove(&Tag::round(round));
-        self.here.retain(|(called, _)| *called != round);
-    }
-
-    /// Whether a rank has answered a roll call.
-    pub fn is_here(&self, round: u64, rank: usize) -> bool {
-        self.here.contains(&(round, rank))
-    }
-
-    /// The first of these ranks to leave, if any has left, and whether it panicked.
-    pub fn first_left(&self, ranks: &[usize]) -> Option<(usize, bool)> {
-        let left = ranks.iter().filter_map(|&rank| Some((rank, *self.gone.get(&rank)?)));
-        left.min_by_key(|(_, (rounds, _))| *rounds).map(|(rank, (_, panicked))| (rank, panicked))
-    }
-
-    /// The error if a message shows that its sender all-reduces while this rank gathers, or the
-    /// reverse. Neither would get the other's message then.
-    fn different_exchange(&self, from: usize, tag: Tag, rank: usize) -> Option<CollectiveError> {
-        let (round, merges) = match tag {
-            Tag::Flat(round) => (round, false),
-            Tag::Up(round) | Tag::Down(round) => (round, true),
-            Tag::Notice => return None,
-        };
-        let own = *self.under_way.get(&round)?;
-        (own != merges).then(|| {
-            let (merging, gathering) = if merges { (from, rank) } else { (rank, from) };
-            let what = "all-reduces statistics, gradients or sums";
-            transport(format!("rank {merging} {what}; rank {gathering} does something else"))
-        })
     }
 }
