@@ -1,6 +1,6 @@
 //! Makes process groups out of a group. All ranks send their lists, and all judge them alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,7 +39,7 @@ impl ProcessGroup {
                 let Dissent { rank, found, expected, other, agreeing } = dissent;
                 return Err(GroupError::Disagree { rank, found, expected, other, agreeing });
             }
-            self.check_disjoint(lists)
+            self.check_disjoint("partition", lists, |index| format!("lists[{index}]"))
         };
         let own = lists.iter().find(|list| list.contains(&self.rank()));
         self.make(Phase::Partition, lists, own.map_or(&[][..], Vec::as_slice), choose).await
@@ -60,16 +60,20 @@ impl ProcessGroup {
         own.sort_unstable();
         let choose = |wanted: Vec<Vec<Vec<usize>>>| {
             let mut groups: Vec<Vec<usize>> = Vec::new();
+            // The lowest rank that asks for each.
+            let mut lowest = Vec::new();
             for (rank, list) in wanted.into_iter().map(|lists| lists.concat()).enumerate() {
                 if !list.contains(&rank) {
                     return Err(GroupError::NotAMember { rank, list });
                 }
                 if !groups.contains(&list) {
                     groups.push(list);
+                    lowest.push(rank);
                 }
             }
             // Two different lists with a rank in common: its members disagree.
-            self.check_disjoint(&groups)
+            let name = |index: usize| format!("the list of rank {}", lowest[index]);
+            self.check_disjoint("subgroup", &groups, name)
         };
         self.make(Phase::Subgroup, &[own], ranks, choose).await
     }
@@ -96,15 +100,27 @@ impl ProcessGroup {
         made
     }
 
-    fn check_disjoint(&self, lists: &[Vec<usize>]) -> Result<(), GroupError> {
+    /// Refuses lists with a rank that does not exist, or with a rank twice. `name` is what errors
+    /// call the list at a position.
+    fn check_disjoint(
+        &self,
+        call: &'static str,
+        lists: &[Vec<usize>],
+        name: impl Fn(usize) -> String,
+    ) -> Result<(), GroupError> {
         let world_size = self.world_size();
-        let mut seen = BTreeSet::new();
-        for &rank in lists.iter().flatten() {
-            if rank >= world_size {
-                return Err(GroupError::OutOfRange { rank, world_size });
-            }
-            if !seen.insert(rank) {
-                return Err(GroupError::Twice { rank });
+        let mut positions = BTreeMap::new();
+        for (index, list) in lists.iter().enumerate() {
+            for &rank in list {
+                if rank >= world_size {
+                    let argument = name(index);
+                    return Err(GroupError::OutOfRange { call, argument, rank, world_size });
+                }
+                if let Some(first) = positions.insert(rank, index) {
+                    let argument = name(first);
+                    let other = name(index);
+                    return Err(GroupError::Twice { call, rank, argument, other });
+                }
             }
         }
         Ok(())

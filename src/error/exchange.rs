@@ -8,30 +8,47 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum GroupError {
     /// A rank that does not exist.
-    #[error("there is no rank {rank}: the group has ranks 0 to {}", world_size - 1)]
+    #[error("{call}: {argument} names rank {rank}, allowed: 0 to {}", world_size - 1)]
     OutOfRange {
+        /// The call: `partition`, `subgroup`, `broadcast` or `broadcast_state`.
+        call: &'static str,
+        /// The argument that names the rank: `lists[1]`, `the list of rank 2`, or `from`.
+        argument: String,
         /// The rank.
         rank: usize,
         /// Ranks of the group.
         world_size: usize,
     },
     /// A rank in two lists, or twice in one.
-    #[error("rank {rank} is listed twice; process groups are disjoint")]
+    #[error(
+        "{call}: rank {rank} is {}, allowed: in one group, once; process groups are disjoint",
+        if argument == other {
+            format!("twice in {argument}")
+        } else {
+            format!("in {argument} and in {other}")
+        }
+    )]
     Twice {
+        /// The call: `partition` or `subgroup`.
+        call: &'static str,
         /// The rank.
         rank: usize,
+        /// The first list with the rank: `lists[0]`, or `the list of rank 2`.
+        argument: String,
+        /// The second list with it, or the same if the rank is twice in it.
+        other: String,
     },
-    /// A rank that is not among those of its own group.
-    #[error("rank {rank} asks for the group {list:?}, which it is not a member of")]
+    /// A rank that is not among those of its own group in `subgroup`.
+    #[error("subgroup: the list of rank {rank} is {list:?}, expected to contain rank {rank}")]
     NotAMember {
         /// The rank.
         rank: usize,
         /// The requested group.
         list: Vec<usize>,
     },
-    /// Ranks with different requests.
+    /// Ranks with different requests in `partition`.
     #[error(
-        "rank {rank} asks for {found}, expected {expected}, as of {}",
+        "partition: the lists of rank {rank} are {found}, expected {expected}, as on {}",
         ranks(*other, *agreeing)
     )]
     Disagree {
@@ -46,6 +63,13 @@ pub enum GroupError {
         /// Number of ranks with the expected request.
         agreeing: usize,
     },
+}
+
+impl GroupError {
+    /// A broadcast from a rank that does not exist.
+    pub(crate) fn no_root(call: &'static str, from: usize, world_size: usize) -> Self {
+        Self::OutOfRange { call, argument: "from".to_owned(), rank: from, world_size }
+    }
 }
 
 /// Reasons why an exchange with other ranks failed. In every variant `at` is the place of the

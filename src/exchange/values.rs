@@ -190,7 +190,7 @@ impl ProcessGroup {
         if from < world_size {
             Ok(())
         } else {
-            Err(GroupError::OutOfRange { rank: from, world_size }.into())
+            Err(GroupError::no_root("broadcast", from, world_size).into())
         }
     }
 

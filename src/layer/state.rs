@@ -198,7 +198,7 @@ impl SyncBatchNorm {
             return if from == 0 {
                 Ok(())
             } else {
-                Err(GroupError::OutOfRange { rank: from, world_size }.into())
+                Err(GroupError::no_root("broadcast_state", from, world_size).into())
             };
         }
         let call = self.member().begin(Phase::State, from as u64)?;
@@ -209,7 +209,7 @@ impl SyncBatchNorm {
             if from >= world_size {
                 // The group can go on only if all know that all asked for it.
                 call.broadcast(0, own).await?;
-                return Err(GroupError::OutOfRange { rank: from, world_size }.into());
+                return Err(GroupError::no_root("broadcast_state", from, world_size).into());
             }
             let sent = call.broadcast(from, own).await?;
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };

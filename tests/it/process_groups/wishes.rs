@@ -35,19 +35,47 @@ fn refused(world_size: usize, wish: impl Fn(usize) -> Wish + Sync) -> Error {
 
 #[test]
 fn a_rank_that_does_not_exist_is_refused_in_both_forms() {
-    let expected = Error::Group(GroupError::OutOfRange { rank: 4, world_size: 4 });
-    assert_eq!(refused(4, |_| Wish::Partition(vec![vec![0, 1], vec![2, 3, 4]])), expected);
-    assert_eq!(refused(4, |_| Wish::Subgroup(vec![0, 1, 2, 3, 4])), expected);
+    let expected = |call, argument: &str| {
+        let argument = argument.to_owned();
+        Error::Group(GroupError::OutOfRange { call, argument, rank: 4, world_size: 4 })
+    };
+    let error = refused(4, |_| Wish::Partition(vec![vec![0, 1], vec![2, 3, 4]]));
+    assert_eq!(error, expected("partition", "lists[1]"));
+    assert_eq!(error.to_string(), "partition: lists[1] names rank 4, allowed: 0 to 3");
+    // The first rank whose list is wrong is named.
+    let wish = |rank| Wish::Subgroup(if rank == 0 { vec![0] } else { vec![1, 2, 3, 4] });
+    let error = refused(4, wish);
+    assert_eq!(error, expected("subgroup", "the list of rank 1"));
+    assert_eq!(error.to_string(), "subgroup: the list of rank 1 names rank 4, allowed: 0 to 3");
+}
+
+/// The error of a rank in two lists, or twice in one.
+fn twice(call: &'static str, rank: usize, argument: &str, other: &str) -> Error {
+    let [argument, other] = [argument, other].map(str::to_owned);
+    Error::Group(GroupError::Twice { call, rank, argument, other })
 }
 
 #[test]
 fn a_rank_in_two_lists_or_twice_in_one_is_refused_in_both_forms() {
-    let expected = Error::Group(GroupError::Twice { rank: 1 });
-    assert_eq!(refused(4, |_| Wish::Partition(vec![vec![0, 1], vec![1, 2, 3]])), expected);
-    assert_eq!(refused(4, |_| Wish::Partition(vec![vec![0, 1, 1], vec![2, 3]])), expected);
-    assert_eq!(refused(4, |_| Wish::Subgroup(vec![0, 1, 1, 2, 3])), expected);
+    let error = refused(4, |_| Wish::Partition(vec![vec![0, 1], vec![1, 2, 3]]));
+    assert_eq!(error, twice("partition", 1, "lists[0]", "lists[1]"));
+    assert_eq!(
+        error.to_string(),
+        "partition: rank 1 is in lists[0] and in lists[1], allowed: in one group, once; process \
+         groups are disjoint"
+    );
+    let error = refused(4, |_| Wish::Partition(vec![vec![2, 3], vec![0, 1, 1]]));
+    assert_eq!(error, twice("partition", 1, "lists[1]", "lists[1]"));
+    assert_eq!(
+        error.to_string(),
+        "partition: rank 1 is twice in lists[1], allowed: in one group, once; process groups are \
+         disjoint"
+    );
+    let error = refused(4, |_| Wish::Subgroup(vec![0, 1, 1, 2, 3]));
+    assert_eq!(error, twice("subgroup", 1, "the list of rank 0", "the list of rank 0"));
     let overlapping = |rank| Wish::Subgroup(if rank < 2 { vec![0, 1] } else { vec![1, 2, 3] });
-    assert_eq!(refused(4, overlapping), expected);
+    let error = refused(4, overlapping);
+    assert_eq!(error, twice("subgroup", 1, "the list of rank 0", "the list of rank 2"));
 }
 
 /// The error of a rank that asks for something else than others, of which the first and the number
@@ -69,7 +97,7 @@ fn partitions_that_differ_are_refused_and_the_first_rank_that_differs_is_named()
     assert_eq!(error, disagree(2, (found, expected), (0, 2)));
     assert_eq!(
         error.to_string(),
-        "rank 2 asks for [[2, 3]], expected [[0, 1]], as of rank 0 and 1 more"
+        "partition: the lists of rank 2 are [[2, 3]], expected [[0, 1]], as on rank 0 and 1 more"
     );
     // Most ranks are taken to be right, not the first.
     let error =
@@ -81,9 +109,11 @@ fn partitions_that_differ_are_refused_and_the_first_rank_that_differs_is_named()
 #[test]
 fn a_rank_that_is_not_among_its_own_is_refused() {
     let wish = |rank| Wish::Subgroup(if rank == 3 { vec![0, 1] } else { vec![0, 1, 2] });
+    let error = refused(4, wish);
+    assert_eq!(error, Error::Group(GroupError::NotAMember { rank: 3, list: vec![0, 1] }));
     assert_eq!(
-        refused(4, wish),
-        Error::Group(GroupError::NotAMember { rank: 3, list: vec![0, 1] })
+        error.to_string(),
+        "subgroup: the list of rank 3 is [0, 1], expected to contain rank 3"
     );
 }
 
@@ -91,7 +121,7 @@ fn a_rank_that_is_not_among_its_own_is_refused() {
 fn members_that_ask_for_different_subgroups_are_refused() {
     let error =
         refused(4, |rank| Wish::Subgroup(if rank == 3 { vec![2, 3] } else { vec![0, 1, 2, 3] }));
-    assert_eq!(error, Error::Group(GroupError::Twice { rank: 2 }));
+    assert_eq!(error, twice("subgroup", 2, "the list of rank 0", "the list of rank 3"));
     let error = refused(3, |rank| Wish::Subgroup(if rank == 1 { Vec::new() } else { vec![0, 2] }));
     assert_eq!(error, Error::Group(GroupError::NotAMember { rank: 1, list: Vec::new() }));
 }
@@ -109,7 +139,7 @@ fn a_wish_of_a_group_within_a_group_is_refused_with_its_own_ranks() {
             made.map(|_| ()).expect_err("a wish that is refused")
         };
         let error = refused(pollster::block_on(half.partition(&[vec![0, 3]])));
-        assert_eq!(error, Error::Group(GroupError::OutOfRange { rank: 3, world_size: 3 }));
+        assert_eq!(error.to_string(), "partition: lists[0] names rank 3, allowed: 0 to 2");
         let lists = [vec![usize::from(half.rank() == 2), 2]];
         let (found, expected) = ("[[1, 2]]".to_owned(), "[[0, 2]]".to_owned());
         let error = refused(pollster::block_on(half.partition(&lists)));
@@ -117,7 +147,7 @@ fn a_wish_of_a_group_within_a_group_is_refused_with_its_own_ranks() {
         let error = refused(pollster::block_on(half.subgroup(&[0, 1])));
         assert_eq!(error, Error::Group(GroupError::NotAMember { rank: 2, list: vec![0, 1] }));
         let error = refused(pollster::block_on(half.partition(&[vec![1, 2], vec![0, 1]])));
-        assert_eq!(error, Error::Group(GroupError::Twice { rank: 1 }));
+        assert_eq!(error, twice("partition", 1, "lists[0]", "lists[1]"));
         let pair =
             pollster::block_on(half.partition(&[vec![1, 2]])).expect("the group still works");
         assert_eq!(pair.world_ranks(), if outer.rank() == 2 { &[2][..] } else { &[3, 4] });
