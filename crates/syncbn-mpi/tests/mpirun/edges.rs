@@ -14,7 +14,7 @@ use syncbn_mpi::{Mpi, MpiRank};
 use crate::faults::{CULPRIT, DEADLINE, suspend};
 use crate::launch::{Job, Kind, now};
 use crate::scenes::{Reported, group, world};
-use crate::trial;
+use crate::{alone, trial};
 
 /// All processes are suspended while some wait for the transport of all.
 pub const SUSPENDED_FIRST: &str = "suspended at the beginning";
@@ -213,50 +213,10 @@ fn two_ends(mpi: &Mpi) -> Reported {
     Ok("at its end".to_owned())
 }
 
+/// Those that may run beside others.
 pub fn trials(launcher: Kind) -> Vec<Trial> {
-    let mut trials = vec![
-        trial("processes_suspended_at_the_beginning_are_not_late", || {
-            Job::new(SUSPENDED_FIRST, 3).run()?.all_say("went on")
-        }),
-        trial("threads_make_groups_of_the_same_ranks_at_the_same_time", || {
-            Job::new(THREADS, 3).run()?.all_say("made all groups")
-        }),
-        trial("groups_awaited_together_wait_for_their_deadline_at_most", || {
-            let outcome = Job::new(CROSSED, 3).run()?;
-            let waited = outcome.numbers("waited");
-            println!("measured: groups awaited together: {waited:?} ms");
-            // Two deadlines, one after the other, and a machine with other work.
-            let limit = 4 * DEADLINE.as_millis() as u64;
-            let is_bounded = waited.iter().all(|&millis| millis < limit);
-            outcome.expect(is_bounded, "no rank to wait for longer than its deadlines")?;
-            outcome.all_say("waited")
-        }),
-        trial("who_aborts_and_calls_no_mpi_has_told_the_others", move || {
-            let outcome = Job::new(ABORTS, 3).options(&launcher.tcp()).run()?;
-            let told = outcome.numbers("told at");
-            let aborted = outcome.numbers("aborts at");
-            outcome.expect(told.len() == 2 && aborted.len() == 1, "all three to say when")?;
-            let after: Vec<u64> = told.iter().map(|at| at.saturating_sub(aborted[0])).collect();
-            println!("measured: told of an abort after {after:?} µs");
-            let limit = COMPUTES.as_micros() as u64 / 2;
-            outcome.expect(after.iter().all(|&micros| micros < limit), "both to be told at once")
-        }),
-    ];
+    let mut trials = Vec::new();
     if launcher == Kind::OpenMpi {
-        // Its TCP keeps a notice of this length until it is taken.
-        trials.push(trial("a_thread_does_not_wait_for_the_notices_of_another", move || {
-            let outcome = Job::new(UNHEARD, 3).options(&launcher.tcp()).run()?;
-            outcome.these_say([0, 2], "told")?;
-            let first = |what| outcome.numbers(what).first().copied();
-            let [aborted, waited] = [first("aborted for"), first("others waited")];
-            println!("measured: another thread waits {waited:?} of {aborted:?} µs of an abort");
-            // An abort looks after its notices for a tenth of a second.
-            let limit = 50_000;
-            let is_unheard = aborted.is_some_and(|micros| micros > limit);
-            outcome.expect(is_unheard, "notices that nobody takes")?;
-            let is_free = waited.is_some_and(|micros| micros < limit);
-            outcome.expect(is_free, "the other thread not to wait for them")
-        }));
         trials.push(trial("who_is_left_behind_in_one_group_and_not_in_another_ends", || {
             let job = Job::new(BEHIND, 4).options(&["--enable-recovery"]);
             let outcome = job.with_statuses().run()?;
@@ -269,6 +229,55 @@ pub fn trials(launcher: Kind) -> Vec<Trial> {
             let came = outcome.numbers("comes at").into_iter().max().unwrap_or(u64::MAX);
             let ended = outcome.numbers("rank 0: ended at").first().copied().unwrap_or(0);
             outcome.expect(ended >= came, "rank 0 to wait for ranks 2 and 3")
+        }));
+    }
+    trials.push(trial("threads_make_groups_of_the_same_ranks_at_the_same_time", || {
+        Job::new(THREADS, 3).run()?.all_say("made all groups")
+    }));
+    trials
+}
+
+/// Those that suspend their processes or measure time.
+pub fn timed(launcher: Kind) -> Vec<Trial> {
+    let mut trials = vec![
+        alone("processes_suspended_at_the_beginning_are_not_late", || {
+            Job::new(SUSPENDED_FIRST, 3).run()?.all_say("went on")
+        }),
+        alone("groups_awaited_together_wait_for_their_deadline_at_most", || {
+            let outcome = Job::new(CROSSED, 3).run()?;
+            let waited = outcome.numbers("waited");
+            println!("measured: groups awaited together: {waited:?} ms");
+            // Two deadlines, one after the other, and a machine with other work.
+            let limit = 4 * DEADLINE.as_millis() as u64;
+            let is_bounded = waited.iter().all(|&millis| millis < limit);
+            outcome.expect(is_bounded, "no rank to wait for longer than its deadlines")?;
+            outcome.all_say("waited")
+        }),
+        alone("who_aborts_and_calls_no_mpi_has_told_the_others", move || {
+            let outcome = Job::new(ABORTS, 3).options(&launcher.tcp()).run()?;
+            let told = outcome.numbers("told at");
+            let aborted = outcome.numbers("aborts at");
+            outcome.expect(told.len() == 2 && aborted.len() == 1, "all three to say when")?;
+            let after: Vec<u64> = told.iter().map(|at| at.saturating_sub(aborted[0])).collect();
+            println!("measured: told of an abort after {after:?} µs");
+            let limit = COMPUTES.as_micros() as u64 / 2;
+            outcome.expect(after.iter().all(|&micros| micros < limit), "both to be told at once")
+        }),
+    ];
+    if launcher == Kind::OpenMpi {
+        // Its TCP keeps a notice of this length until it is taken.
+        trials.push(alone("a_thread_does_not_wait_for_the_notices_of_another", move || {
+            let outcome = Job::new(UNHEARD, 3).options(&launcher.tcp()).run()?;
+            outcome.these_say([0, 2], "told")?;
+            let first = |what| outcome.numbers(what).first().copied();
+            let [aborted, waited] = [first("aborted for"), first("others waited")];
+            println!("measured: another thread waits {waited:?} of {aborted:?} µs of an abort");
+            // An abort looks after its notices for a tenth of a second.
+            let limit = 50_000;
+            let is_unheard = aborted.is_some_and(|micros| micros > limit);
+            outcome.expect(is_unheard, "notices that nobody takes")?;
+            let is_free = waited.is_some_and(|micros| micros < limit);
+            outcome.expect(is_free, "the other thread not to wait for them")
         }));
     }
     trials

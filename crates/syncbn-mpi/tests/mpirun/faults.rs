@@ -9,11 +9,11 @@ use libtest_mimic::Trial;
 use syncbn::{BatchNormConfig, Device, Error, ProcessGroup, SyncBatchNorm};
 use syncbn_mpi::Mpi;
 
+use crate::alone;
 use crate::judge::Outcome;
 use crate::launch::{Job, now};
 use crate::machines;
 use crate::scenes::{Reported, group};
-use crate::trial;
 
 /// How long ranks wait: longer than a loaded machine delays a rank that is ready to run.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -215,7 +215,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     let suspended = ["", " all_reduced"].map(|way| {
         let name = format!("suspended_processes_are_not_late{}", way.replace(' ', "_while_"));
-        trial(&name, move || {
+        alone(&name, move || {
             Job::new(&format!("suspended{way}"), PROCESSES).run()?.all_say("went on")
         })
     });
@@ -223,7 +223,7 @@ pub fn trials() -> Vec<Trial> {
         let way = if case.all_reduced { "_in_an_all_reduce" } else { "" };
         format!("a_rank_that_{}{way}", case.fault.replace(' ', "_"))
     };
-    let cases = cases.into_iter().map(|case| trial(&name(&case), move || case.check()));
+    let cases = cases.into_iter().map(|case| alone(&name(&case), move || case.check()));
     cases.chain(suspended).collect()
 }
 

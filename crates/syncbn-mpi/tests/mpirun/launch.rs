@@ -117,7 +117,7 @@ impl Job {
             if !outcome.launcher_crashed() {
                 return Ok(outcome);
             }
-            println!("measured: mpirun crashed at its own end: once more");
+            println!("measured: {}: mpirun crashed at its own end: once more", self.scene);
         }
         self.run_once()
     }

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
+use crate::alone;
 use crate::faults::{self, DEADLINE};
 use crate::launch::{Job, Kind, now};
 use crate::scenes::Reported;
-use crate::trial;
 
 /// The variable with the name of the link, for the rank that cuts it.
 const LINK: &str = "SYNCBN_MPI_LINK";
@@ -22,15 +22,15 @@ const NETWORK: &str = "198.18.77.0/24";
 /// go by TCP on this machine.
 pub fn trials(launcher: Kind) -> Vec<Trial> {
     let mut trials = vec![
-        trial("two_machines_have_the_bits_of_one_process", || {
+        alone("two_machines_have_the_bits_of_one_process", || {
             over_tcp(Job::new("bits", 4), |job| job.run()?.all_say("the bits of one process"))
         }),
-        trial("the_transport_conforms_between_two_machines", || {
+        alone("the_transport_conforms_between_two_machines", || {
             over_tcp(Job::new("conformance", 4), |job| job.run()?.all_say("passed the suite"))
         }),
     ];
     if launcher == Kind::OpenMpi {
-        trials.push(trial("a_link_that_is_cut_is_an_error_on_both_machines", || {
+        trials.push(alone("a_link_that_is_cut_is_an_error_on_both_machines", || {
             let Ok(machines) = Machines::new() else {
                 println!("no network namespaces here: a link cannot be cut");
                 return Ok(());

@@ -3,6 +3,9 @@
 //! This program is both sides. Started by hand or by cargo it is the launcher: every test starts a
 //! job of itself (`launch`), with a limit of time, and judges what the ranks have printed
 //! (`judge`). With the name of a scene in its environment it is a rank (`scenes`).
+//!
+//! Most jobs wait most of the time: for deadlines, and for their launcher. Several tests therefore
+//! run at a time ([`trial`]). Those that measure time run by themselves after them ([`alone`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bits;
@@ -17,18 +20,26 @@ mod scenes;
 mod survive;
 
 use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use launch::Job;
+
+/// Tests at a time, unless `--test-threads` sets another number. They have about 16 processes, 8
+/// for each of two cores. With slices of some milliseconds each, a rank that is ready to run waits
+/// far less than a second, which is the shortest deadline of these tests.
+const AT_A_TIME: usize = 4;
+
+/// Locked for reading by tests that may run beside others, and for writing by those that may not.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {
     if let Ok(scene) = std::env::var(launch::SCENE) {
         return scenes::run(&scene);
     }
     let mut arguments = Arguments::from_args();
-    // Faults are timed, and a job of four fills a machine of two cores.
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(AT_A_TIME);
     match launch::Kind::found() {
         Ok((_, launcher)) => libtest_mimic::run(&arguments, trials(launcher)).exit_code(),
         Err(why) => {
@@ -38,12 +49,34 @@ fn main() -> ExitCode {
     }
 }
 
+/// A test that may run beside others: a machine with other work delays it, and changes nothing.
 fn trial(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
-    Trial::test(name, move || test().map_err(Failed::from))
+    Trial::test(name, move || {
+        let _beside = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        test().map_err(Failed::from)
+    })
 }
 
+/// A test that runs by itself: it measures time, suspends its processes, makes network namespaces
+/// of this program, or fills the machine.
+fn alone(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        test().map_err(Failed::from)
+    })
+}
+
+/// All tests in the order in which they begin. Those that run by themselves are last, because each
+/// waits until nothing else runs. Of the others the longest are first, so that none runs long after
+/// the rest has ended.
 fn trials(launcher: launch::Kind) -> Vec<Trial> {
     let mut trials = Vec::new();
+    // Hydra does not keep a job whose process is gone.
+    if launcher == launch::Kind::OpenMpi {
+        trials.extend(survive::trials());
+    }
+    trials.extend(save::trials(launcher));
+    trials.extend(edges::trials(launcher));
     for processes in [2, 3, 4] {
         trials.push(trial(
             &format!("the_transport_conforms_with_{processes}_processes"),
@@ -71,9 +104,6 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
     trials.push(trial("7_processes_that_all_reduce_have_the_bits_of_one", || {
         Job::new("bits all_reduced", 7).run()?.all_say("the bits of one process")
     }));
-    trials.push(trial("from_9_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
-        Job::new("bits of many", 34).run()?.all_say("the bits of one process")
-    }));
     trials.push(trial("both_forms_make_process_groups", || {
         Job::new("groups", 4).run()?.all_say("both forms agree")
     }));
@@ -83,8 +113,8 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
     trials.push(trial("a_launcher_of_another_library_is_refused", || {
         // What such a launcher starts: a process that MPI knows nobody else of.
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut alone = std::process::Command::new(program);
-        let ended = alone.env(launch::SCENE, "alone").env("PMI_SIZE", "4").output();
+        let mut singleton = std::process::Command::new(program);
+        let ended = singleton.env(launch::SCENE, "alone").env("PMI_SIZE", "4").output();
         let ended = ended.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&ended.stdout).into_owned();
         let refused = "no MPI: PMI_SIZE is 4, but MPI knows of one process: start the program with";
@@ -95,13 +125,11 @@ fn trials(launcher: launch::Kind) -> Vec<Trial> {
             Err(format!("{}, expected {refused}: {text}", ended.status))
         }
     }));
-    trials.extend(faults::trials());
-    trials.extend(edges::trials(launcher));
-    trials.extend(save::trials(launcher));
+    trials.push(alone("from_9_processes_on_statistics_are_all_reduced_to_the_bits_of_one", || {
+        Job::new("bits of many", 34).run()?.all_say("the bits of one process")
+    }));
     trials.extend(machines::trials(launcher));
-    // Hydra does not keep a job whose process is gone.
-    if launcher == launch::Kind::OpenMpi {
-        trials.extend(survive::trials());
-    }
+    trials.extend(edges::timed(launcher));
+    trials.extend(faults::trials());
     trials
 }
