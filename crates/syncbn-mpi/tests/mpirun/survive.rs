@@ -2,7 +2,6 @@
 
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use syncbn::{BatchNormConfig, Device, SyncBatchNorm};
@@ -18,8 +17,6 @@ pub const SURVIVES: &str = "survives: ";
 const PROCESSES: usize = 4;
 /// Steps before the fault, and after it.
 const STEPS: usize = 3;
-/// How long they wait for one that may live.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// One step of this rank: the value is its number in the job.
 fn step(layer: &SyncBatchNorm, rank: usize) -> Result<f64, syncbn::Error> {
@@ -45,7 +42,8 @@ pub fn play(fault: &str, mpi: &Mpi, all_reduced: bool) -> Reported {
             "panics" => panic!("planted"),
             "exits" => std::process::exit(0),
             "leaves" => return Ok("left".to_owned()),
-            "comes later" => thread::sleep(DEADLINE + PATIENCE + DEADLINE),
+            // The others wait for its step, and then for its request.
+            "comes later" => thread::sleep(3 * DEADLINE),
             _ => return Err(format!("there is no fault {fault:?}").into()),
         }
     }
@@ -54,7 +52,7 @@ pub fn play(fault: &str, mpi: &Mpi, all_reduced: bool) -> Reported {
         Ok(_) => return Err("nobody noticed the fault".into()),
         Err(error) => {
             println!("rank {rank}: error: {error}");
-            pollster::block_on(world.survivors(PATIENCE))?
+            pollster::block_on(world.survivors(DEADLINE))?
         }
     };
     if layer.running_stats() != before {
