@@ -5,7 +5,8 @@
 //! and every flag with every other. The smaller sample has every choice, but not every pair, and
 //! the smallest every line, but not in every kernel that has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use crate::variants::Shader;
 
@@ -35,15 +36,23 @@ fn of_kernel(cover: Cover, variants: &[&Shader]) -> Vec<String> {
         Cover::Lines | Cover::Choices => choices.iter().map(|&choice| (choice, choice)).collect(),
         Cover::Pairs => pairs(choices),
     };
-    let covered: Vec<BTreeSet<(usize, usize)>> = choices(variants).iter().map(of_choices).collect();
+    let covered: Vec<Vec<(usize, usize)>> = choices(variants).iter().map(of_choices).collect();
     let mut missing: BTreeSet<(usize, usize)> = covered.iter().flatten().copied().collect();
+    // By what they added when they were looked at last, which only gets less: the first that still
+    // adds as much adds most. Of equal ones the first counts.
+    let by_count = |(number, covered): (usize, &Vec<_>)| (covered.len(), Reverse(number));
+    let mut waiting: BinaryHeap<_> = covered.iter().enumerate().map(by_count).collect();
     let mut names = Vec::new();
-    // The variant that adds most. Of equal ones the first counts.
-    while !missing.is_empty() {
-        let adds = |number: &usize| covered[*number].intersection(&missing).count();
-        let Some(best) = (0..variants.len()).rev().max_by_key(adds) else { break };
-        missing.retain(|pair| !covered[best].contains(pair));
-        names.push(variants[best].name.clone());
+    while let Some((added, Reverse(number))) = waiting.pop() {
+        let adds = covered[number].iter().filter(|pair| missing.contains(pair)).count();
+        if adds < added {
+            waiting.push((adds, Reverse(number)));
+        } else if adds > 0 {
+            for pair in &covered[number] {
+                missing.remove(pair);
+            }
+            names.push(variants[number].name.clone());
+        }
     }
     names
 }
@@ -67,7 +76,7 @@ fn choices(variants: &[&Shader]) -> Vec<BTreeSet<usize>> {
 }
 
 /// Every two of them, and each with itself.
-fn pairs(choices: &BTreeSet<usize>) -> BTreeSet<(usize, usize)> {
+fn pairs(choices: &BTreeSet<usize>) -> Vec<(usize, usize)> {
     let with = |first: usize| choices.range(first..).map(move |&second| (first, second));
     choices.iter().flat_map(|&first| with(first)).collect()
 }
