@@ -10,6 +10,42 @@ step() {
     echo "== $name: $((SECONDS - start)) s"
 }
 
+# beside COMMAND...: runs the command in the background, in a process group of its own. What it
+# prints comes when it has been waited for. A script that calls this ends with `end_beside`.
+outputs=() running=()
+beside() {
+    local output
+    output=$(mktemp)
+    outputs+=("$output")
+    set -m
+    ("$@") >"$output" 2>&1 &
+    set +m
+    running+=($!)
+}
+# One by one: of several, `wait` tells how the last one ended.
+wait_for_all() {
+    local index
+    for ((index = 0; index < ${#running[@]}; index++)); do
+        if ! wait "${running[index]}"; then
+            echo "=== failed beside the others: the end of what it said is" >&2
+            tail -n 40 "${outputs[index]}" >&2
+            return 1
+        fi
+        cat "${outputs[index]}"
+        : >"${outputs[index]}"
+    done
+}
+# Ends what still runs, and prints what it said.
+end_beside() {
+    local index
+    for ((index = 0; index < ${#running[@]}; index++)); do
+        kill -- "-${running[index]}" 2>/dev/null || true
+        cat "${outputs[index]}"
+        rm -f "${outputs[index]}"
+    done
+    running=() outputs=()
+}
+
 # apt_install PACKAGE...: installs packages of Debian or Ubuntu where this user may; in CI also by
 # sudo.
 apt_install() {

@@ -14,7 +14,7 @@ exec </dev/null
 shopt -s nullglob
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'end_beside; rm -f "$log"' EXIT
 
 is_linux() { [[ "$(uname -s)" == Linux ]]; }
 
@@ -155,7 +155,7 @@ test_conformance() {
     fi
 }
 
-known=(driver two-drivers hostile documents tools mpi burn conformance)
+known=(driver mpi two-drivers hostile documents tools burn conformance)
 for part in "$@"; do
     [[ " ${known[*]} " == *" $part "* ]] ||
         { echo "usage: $0 [PART...]; parts: ${known[*]}" >&2; exit 2; }
@@ -186,12 +186,14 @@ for part in "${parts[@]}"; do
         hostile) test_hostile ;;
         documents) step "examples in the documentation" cargo test ${SYNCBN_MEMBERS:-} --doc ;;
         tools) test_tools ;;
-        mpi) test_mpi ;;
+        # It waits most of the time, so others run meanwhile.
+        mpi) if ((${#parts[@]} > 1)); then beside test_mpi; else test_mpi; fi ;;
         # With Burn's fusion, as its default features are; scripts/burn.sh has the rest.
         burn) step "Burn" scripts/burn.sh test ;;
         conformance) test_conformance ;;
     esac
 done
+wait_for_all
 
 echo "Tests passed in $SECONDS s: ${parts[*]}.${left_out[*]+ Not run here: ${left_out[*]}.}"
 awk '!/^==/ && NF { last = $0 } END { if (last) print last }' "$log"
