@@ -119,7 +119,7 @@ fn values_enter_the_activation_on_both_sides_of_0() {
             let mut signs = [0, 0];
             for seed in 0..20 {
                 let problem = Problem::plain(&shape(seed), epilogue, seed);
-                let v = bounds::Entering::of(&problem, uses).v.concat();
+                let v = problem.preactivation(uses).v.concat();
                 v.iter().for_each(|&v| signs[usize::from(v > 0.0)] += 1);
             }
             let all = signs[0] + signs[1];

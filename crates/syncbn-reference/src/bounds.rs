@@ -1,4 +1,5 @@
-//! Bounds for the errors of gradients that are computed in f32.
+//! Bounds for the errors of results that are computed in f32: [`Preactivation`] has those of y
+//! before its activation, [`Terms`] those of the gradients.
 //!
 //! Let k = |weight|·inv_std, x̂ = (x − mean)·inv_std, and ⟨·⟩ the average of absolute values over
 //! the values of the statistics. The terms that are rounded in the computation of a gradient are at
@@ -15,6 +16,15 @@
 //! deviations from the mean, 16 values of an invocation, 16 and 16 lanes, batches of tiles,
 //! inv_std², the product). The bound is [`TOLERANCE`] times the sum of the terms. e is
 //! [`mean_error`]. Running statistics are exact: e is 0 with them, and grad_input is k·max|g|.
+//!
+//! Behind an activation g itself may be off, by a slack s: where rounding decides on the sign of v,
+//! or where a derivative depends on v. That adds Σs to the bound of grad_bias and Σs·|x̂| to that
+//! of grad_weight. Through the sums, it adds k·(⟨s⟩ + max|x̂|·⟨s·x̂⟩) to that of grad_input. What it
+//! adds there directly differs between values: k·s.
+
+mod preactivation;
+
+pub use preactivation::{Call, Preactivation, Statistics};
 
 /// Half an ulp of 1 in f32.
 pub const HALF_ULP: f64 = 1.0 / (1u64 << 24) as f64;
@@ -41,6 +51,10 @@ pub struct Terms {
     pub sum_g: f64,
     /// Σ|g·x̂|.
     pub sum_g_xhat: f64,
+    /// Σs, where g may be off.
+    pub slack: f64,
+    /// Σs·|x̂|.
+    pub slack_xhat: f64,
 }
 
 impl Terms {
@@ -53,6 +67,12 @@ impl Terms {
         self.sum_g_xhat += (g * xhat).abs();
     }
 
+    /// Takes in by how much g of a value may be off.
+    pub fn see_slack(&mut self, slack: f64, xhat: f64) {
+        self.slack += slack;
+        self.slack_xhat += slack * xhat.abs();
+    }
+
     /// Those of both.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
@@ -62,6 +82,8 @@ impl Terms {
             max_xhat: self.max_xhat.max(other.max_xhat),
             sum_g: self.sum_g + other.sum_g,
             sum_g_xhat: self.sum_g_xhat + other.sum_g_xhat,
+            slack: self.slack + other.slack,
+            slack_xhat: self.slack_xhat + other.slack_xhat,
         }
     }
 
@@ -72,22 +94,24 @@ impl Terms {
 
     /// Of the gradient of the bias.
     pub fn of_bias(&self) -> f64 {
-        TOLERANCE * self.sum_g
+        TOLERANCE * self.sum_g + self.slack
     }
 
     /// Of the gradient of the weight.
     pub fn of_weight(&self, mean_error: f64) -> f64 {
-        TOLERANCE * (self.sum_g_xhat + mean_error * self.sum_g)
+        TOLERANCE * (self.sum_g_xhat + mean_error * self.sum_g) + self.slack_xhat
     }
 
-    /// Of the gradient of the input; without `mean_error` for statistics that do not depend on the
-    /// batch.
+    /// Of the gradient of the input, without k·s of the value itself; without `mean_error` for
+    /// statistics that do not depend on the batch.
     pub fn of_input(&self, k: f64, mean_error: Option<f64>) -> f64 {
-        let through_batch = mean_error.map_or(0.0, |mean_error| {
-            let [g, g_xhat] = [self.sum_g, self.sum_g_xhat].map(|sum| sum / self.values);
-            g + self.max_xhat * g_xhat + mean_error * (self.max_xhat * g + g_xhat)
-        });
-        TOLERANCE * k * (self.max_g + through_batch)
+        let Some(mean_error) = mean_error else { return TOLERANCE * k * self.max_g };
+        let average = |sum: f64| sum / self.values;
+        let g = average(self.sum_g);
+        let g_xhat = average(self.sum_g_xhat);
+        let rounded = g + self.max_xhat * g_xhat + mean_error * (self.max_xhat * g + g_xhat);
+        let slack = average(self.slack) + self.max_xhat * average(self.slack_xhat);
+        TOLERANCE * k * (self.max_g + rounded) + k * slack
     }
 }
 

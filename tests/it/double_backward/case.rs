@@ -8,7 +8,7 @@ use syncbn::{BatchNorm, Device, DoubleBackward, DoubleGradients, Error, Layout, 
 use syncbn_reference::bounds::{TOLERANCE, mean_error};
 use syncbn_reference::{self as reference, Cotangents};
 
-use super::common::epilogue::bounds::{Entering, derivative, ranks, wide};
+use super::common::epilogue::bounds::{derivative, ranks, wide};
 use super::common::epilogue::problem::{Problem, Uses, forward_of};
 use super::common::storage::{half_ulp, rounded, upload_as};
 use super::common::*;
@@ -163,10 +163,10 @@ impl Case {
 
     fn expected(&self, uses: Uses) -> Expected {
         let Problem { x: batches, config, .. } = &self.problem;
-        let entering = Entering::of(&self.problem, uses);
+        let preactivation = self.problem.preactivation(uses);
         let weight = self.problem.weight().map(widened);
         let epilogue = self.problem.epilogue();
-        let slopes: Vec<Vec<f64>> = entering
+        let slopes: Vec<Vec<f64>> = preactivation
             .v
             .iter()
             .map(|of| of.iter().map(|&v| derivative(epilogue, v)).collect())
@@ -183,7 +183,7 @@ impl Case {
         let inputs = ranks(batches, &vs);
         let cotangents = Cotangents { inputs: &inputs, weights: Some(&us), biases: Some(&qs) };
         let (x, g) = (ranks(batches, &xs), ranks(batches, &gs));
-        let [mean, var] = [entering.mean.as_slice(), &entering.var];
+        let [mean, var] = [preactivation.mean.as_slice(), &preactivation.var];
         let weight_of = |c: usize| weight.as_ref().map_or(1.0, |weight| weight[c]);
         let w = weight.as_deref();
         let eps = config.eps;
@@ -202,20 +202,21 @@ impl Case {
         for (rank, batch) in batches.iter().enumerate() {
             for (i, x) in xs[rank].iter().enumerate() {
                 let c = batch.channel(i);
-                let h = (x - mean[c]) * entering.inv_std[c];
+                let h = (x - mean[c]) * preactivation.inv_std[c];
                 terms[c].see(h, gs[rank][i], vs[rank][i], us[rank][c]);
             }
         }
         let e: Vec<f64> = (0..config.num_features)
             .map(|c| match uses {
-                Uses::Group => mean_error(mean[c], var[c], entering.inv_std[c]),
+                Uses::Group => mean_error(mean[c], var[c], preactivation.inv_std[c]),
                 Uses::Running => 0.0,
             })
             .collect();
         let of_channel = |rank: usize, part: usize| -> Vec<f64> {
             let of = |(i, &value): (usize, &f64)| {
                 let (c, types) = (batches[rank].channel(i), self.problem.types[rank]);
-                let (s, k) = (entering.inv_std[c], entering.inv_std[c] * weight_of(c).abs());
+                let (s, k) =
+                    (preactivation.inv_std[c], preactivation.inv_std[c] * weight_of(c).abs());
                 let terms = terms[c].with(uses, e[c]);
                 let bound = match part {
                     0 => terms.of_input(s, k, us[rank][c].abs()),
@@ -223,7 +224,7 @@ impl Case {
                 };
                 let is_at_kink = part == 1
                     && epilogue.activates()
-                    && entering.v[rank][i].abs() <= entering.bound[c];
+                    && preactivation.v[rank][i].abs() <= preactivation.bound[c];
                 let bound = bound + half_ulp(value.abs() + bound, types.x);
                 if is_at_kink { f64::INFINITY } else { bound }
             };
@@ -233,7 +234,7 @@ impl Case {
         let all = |part: usize| (0..batches.len()).map(|rank| of_channel(rank, part)).collect();
         let of_weight = |c: usize| {
             let of = terms[c].with(uses, e[c]);
-            TOLERANCE * entering.inv_std[c] * of.count * of.of_p()
+            TOLERANCE * preactivation.inv_std[c] * of.count * of.of_p()
         };
         let of_weights = vec![(0..config.num_features).map(of_weight).collect(); batches.len()];
         Expected {
@@ -282,14 +283,14 @@ impl Case {
         };
         let Expected { values: [mut inputs, grad_outputs, weights], .. } =
             self.expected(Uses::Group);
-        let entering = Entering::of(&self.problem, Uses::Group);
+        let preactivation = self.problem.preactivation(Uses::Group);
         let count: usize = inputs.iter().map(Vec::len).sum::<usize>() / weights[0].len();
         for (rank, of_rank) in inputs.iter_mut().enumerate() {
             let batch = &self.problem.x[rank];
             for (i, value) in of_rank.iter_mut().enumerate() {
                 let c = batch.channel(i);
-                let s = entering.inv_std[c];
-                let h = (f64::from(batch.values[i]) - entering.mean[c]) * s;
+                let s = preactivation.inv_std[c];
+                let h = (f64::from(batch.values[i]) - preactivation.mean[c]) * s;
                 let sum_vp: f64 = weights.iter().map(|of| of[c]).sum::<f64>() / s;
                 let w = self.problem.weight().map_or(1.0, |weight| f64::from(weight[c]));
                 *value += w * s * s * h * sum_vp / count as f64;

@@ -4,7 +4,6 @@
 use approx::abs_diff_eq;
 use syncbn::low_level::Epilogue;
 
-use super::bounds::Entering;
 use super::common::*;
 use super::devices::On;
 use super::problem::{EPILOGUES, Pass, Problem, Uses};
@@ -33,7 +32,7 @@ fn run(problem: &Problem, on: On, uses: Uses) -> Pass {
 
 /// A value of rank 0 in the poisoned channel that enters the activation above 0, or below.
 fn with_sign(problem: &Problem, uses: Uses, above: bool) -> usize {
-    let v = &Entering::of(problem, uses).v[0];
+    let v = &problem.preactivation(uses).v[0];
     (0..v.len()).find(|&i| problem.x[0].channel(i) == POISONED && (v[i] > 0.0) == above).unwrap()
 }
 

@@ -3,7 +3,7 @@
 
 use syncbn::low_level::Epilogue;
 
-use super::bounds::{Entering, Expected, derivative, gradients};
+use super::bounds::{Expected, derivative, gradients};
 use super::common::*;
 use super::problem::{EPILOGUES, Pass, Problem, Uses, shape};
 
@@ -40,21 +40,21 @@ const RIGHT: Formula = Formula {
 };
 
 fn by_formula(problem: &Problem, uses: Uses, formula: &Formula) -> Pass {
-    let entering = Entering::of(problem, uses);
+    let preactivation = problem.preactivation(uses);
     let (mut y, mut passed, mut grad_residuals) = (Vec::new(), Vec::new(), Vec::new());
     for (rank, batch) in problem.x.iter().enumerate() {
         let value = |index: usize| {
             let c = batch.channel(index);
             let weight = problem.weight().map_or(1.0, |weight| f64::from(weight[c]));
             let bias = problem.bias().map_or(0.0, |bias| f64::from(bias[c]));
-            let scaled = |x: f64| weight * entering.inv_std[c] * x + bias;
+            let scaled = |x: f64| weight * preactivation.inv_std[c] * x + bias;
             let x = f64::from(batch.values[index]);
             let residual = problem
                 .residuals
                 .as_ref()
                 .map_or(0.0, |residuals| f64::from(residuals[rank].values[index]));
             Value {
-                normalized: scaled(x - entering.mean[c]),
+                normalized: scaled(x - preactivation.mean[c]),
                 residual,
                 unshifted: scaled(x),
                 bias,
@@ -81,7 +81,7 @@ fn by_formula(problem: &Problem, uses: Uses, formula: &Formula) -> Pass {
     let narrowed = |ranks: &[Vec<f64>]| -> Vec<Vec<f32>> {
         ranks.iter().map(|values| values.iter().map(|&value| value as f32).collect()).collect()
     };
-    let gradients = gradients(problem, uses, &entering, &passed);
+    let gradients = gradients(problem, uses, &preactivation, &passed);
     Pass {
         y,
         grad_inputs: narrowed(&gradients.grad_inputs),

@@ -1,22 +1,15 @@
 //! Owns the outputs of the passes by the definition, and their bounds.
 //!
 //! v = normalized (+ residual) is the activation's input. g is the upstream gradient of its output.
-//! As in the tests of the library, an output is computed in f32 and then rounded to its storage
-//! type:
-//!
-//! ```text
-//! v            8 ulp of the channel's largest |normalized|, or with running statistics of the sum
-//!              of the largest |weight·x̂| and |bias|; one ulp of the largest |v| for the addition
-//!              of the residual
-//! ```
-//!
-//! The gradients have the bounds of [`syncbn_reference::bounds`].
+//! v and the gradients have the bounds of [`syncbn_reference::bounds`]; the addition of a residual
+//! rounds v again. As in the tests of the library, an output is computed in f32 and then rounded to
+//! its storage type.
 //!
 //! If |v| is within its bound, either sign of v is right. The gradients of such a value are not
-//! compared, and its contribution widens the bound of a sum.
+//! compared, and it widens the bound of a sum by its |g|.
 
 use syncbn::DType;
-use syncbn_reference::bounds::{self, Terms, half_place, ulp};
+use syncbn_reference::bounds::{self, Call, Preactivation, Statistics, Terms, half_place};
 use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
 
 use crate::inputs::Form;
@@ -75,46 +68,16 @@ impl Problem {
     }
 }
 
-/// The facts that the bounds of a channel depend on.
-#[derive(Clone, Copy, Default)]
-struct Facts {
-    terms: Terms,
-    /// Sums of |g| and |g·x̂| over the values whose sign is open.
-    open_g: f64,
-    open_g_xhat: f64,
-}
-
-impl Facts {
-    fn merge(self, other: Self) -> Self {
-        Self {
-            terms: self.terms.merge(other.terms),
-            open_g: self.open_g + other.open_g,
-            open_g_xhat: self.open_g_xhat + other.open_g_xhat,
-        }
-    }
-}
-
 /// The definition with given statistics.
 pub struct Definition<'a> {
     problem: &'a Problem,
-    mean: Vec<f64>,
-    var: Vec<f64>,
-    inv_std: Vec<f64>,
-    /// The activation's input.
-    v: Vec<Vec<f64>>,
-    /// Bound of v, per channel.
-    of_v: Vec<f64>,
+    preactivation: Preactivation,
 }
 
 impl<'a> Definition<'a> {
     /// Training: the statistics are those of the group's batch.
     pub fn of_batch(problem: &'a Problem) -> Result<Self, ReferenceError> {
-        let statistics = reference::batch_statistics(&problem.ranks(&problem.x))?;
-        // |bias| and |weight·x̂| are within twice the largest |normalized| there, which the ulps
-        // account for.
-        Self::new(problem, statistics.mean, statistics.var_biased, |normalized, _, _| {
-            normalized.abs()
-        })
+        Self::new(problem, Statistics::OfBatch)
     }
 
     /// Evaluation: the running statistics.
@@ -123,64 +86,44 @@ impl<'a> Definition<'a> {
         mean: &[f64],
         var: &[f64],
     ) -> Result<Self, ReferenceError> {
-        let terms = |_, scaled: f64, bias: f64| scaled.abs() + bias.abs();
-        Self::new(problem, mean.to_vec(), var.to_vec(), terms)
+        Self::new(problem, Statistics::Given { mean, var })
     }
 
-    fn new(
-        problem: &'a Problem,
-        mean: Vec<f64>,
-        var: Vec<f64>,
-        size: impl Fn(f64, f64, f64) -> f64,
-    ) -> Result<Self, ReferenceError> {
-        let affine = Affine { weight: Some(&problem.weight), bias: Some(&problem.bias) };
-        let ranks = problem.ranks(&problem.x);
-        let mut v = reference::forward_with_statistics(&ranks, &mean, &var, affine, problem.eps)?;
-        let inv_std = var.iter().map(|var| 1.0 / (var + problem.eps).sqrt()).collect();
-        let channels = mean.len();
-        let largest = |values: &[Vec<f64>], size: &dyn Fn(f64, f64) -> f64| {
-            let mut largest = vec![0f64; channels];
-            for (rank, values) in values.iter().enumerate() {
-                for (index, &value) in values.iter().enumerate() {
-                    let c = problem.channel(rank, index);
-                    largest[c] = largest[c].max(size(value, problem.bias[c]));
-                }
-            }
-            largest
-        };
-        let normalized = largest(&v, &|value, bias| size(value, value - bias, bias));
-        let mut of_v: Vec<f64> =
-            normalized.iter().map(|&largest| problem.ulps * ulp(largest)).collect();
-        for (v, residual) in v.iter_mut().zip(problem.residuals.iter().flatten()) {
-            v.iter_mut().zip(residual).for_each(|(v, residual)| *v += residual);
-        }
-        if problem.residuals.is_some() {
-            of_v.iter_mut()
-                .zip(largest(&v, &|v, _| v.abs()))
-                .for_each(|(bound, largest)| *bound += ulp(largest));
-        }
-        Ok(Self { problem, mean, var, inv_std, v, of_v })
+    fn new(problem: &'a Problem, statistics: Statistics<'_>) -> Result<Self, ReferenceError> {
+        let inputs = problem.ranks(&problem.x);
+        let preactivation = Preactivation::of(&Call {
+            inputs: &inputs,
+            residuals: problem.residuals.as_deref(),
+            statistics,
+            affine: Affine { weight: Some(&problem.weight), bias: Some(&problem.bias) },
+            eps: problem.eps,
+            ulps: problem.ulps,
+            rounds_again: problem.residuals.is_some(),
+        })?;
+        Ok(Self { problem, preactivation })
     }
 
     /// The output.
     pub fn y(&self) -> Vec<Vec<Bounded>> {
         let activates = self.problem.form.epilogue.activates();
         let y = |v: &f64| if activates { v.max(0.0) } else { *v };
-        let y: Vec<Vec<f64>> = self.v.iter().map(|v| v.iter().map(y).collect()).collect();
-        self.problem.bounded(&y, |_, _, c| self.of_v[c])
+        let v = self.preactivation.v.iter();
+        let y: Vec<Vec<f64>> = v.map(|v| v.iter().map(y).collect()).collect();
+        self.problem.bounded(&y, |_, _, c| self.preactivation.bound[c])
     }
 
     /// Whether either sign is right for a value.
     fn is_open(&self, rank: usize, index: usize) -> bool {
+        let Preactivation { v, bound, .. } = &self.preactivation;
         let c = self.problem.channel(rank, index);
-        self.problem.form.epilogue.activates() && self.v[rank][index].abs() <= self.of_v[c]
+        self.problem.form.epilogue.activates() && v[rank][index].abs() <= bound[c]
     }
 
     /// The upstream gradients behind the activation.
     fn passed(&self) -> Vec<Vec<f64>> {
         let activates = self.problem.form.epilogue.activates();
         let pass = |(&g, &v): (&f64, &f64)| if activates && v <= 0.0 { 0.0 } else { g };
-        let ranks = self.problem.grad_outputs.iter().zip(&self.v);
+        let ranks = self.problem.grad_outputs.iter().zip(&self.preactivation.v);
         ranks.map(|(g, v)| g.iter().zip(v).map(pass).collect()).collect()
     }
 
@@ -200,11 +143,12 @@ impl<'a> Definition<'a> {
     /// The gradient of the input.
     pub fn grad_inputs(&self) -> Result<Vec<Vec<Bounded>>, ReferenceError> {
         let problem = self.problem;
-        let facts = self.facts();
-        let group =
-            |c: usize| facts.iter().map(|rank| rank[c]).fold(Facts::default(), Facts::merge);
-        let allowed: Vec<f64> =
-            (0..self.mean.len()).map(|c| self.of_grad_input(c, group(c))).collect();
+        let local = self.terms();
+        let allowed = |c: usize| {
+            let k = problem.weight[c].abs() * self.preactivation.inv_std[c];
+            Terms::of_group(&local, c).of_input(k, Some(self.mean_error(c)))
+        };
+        let allowed: Vec<f64> = (0..problem.weight.len()).map(allowed).collect();
         let values = self.gradients()?.grad_inputs;
         Ok(problem.bounded(
             &values,
@@ -212,28 +156,21 @@ impl<'a> Definition<'a> {
         ))
     }
 
-    fn of_grad_input(&self, c: usize, Facts { terms, open_g, open_g_xhat }: Facts) -> f64 {
-        let k = self.problem.weight[c].abs() * self.inv_std[c];
-        let open = (open_g + terms.max_xhat * open_g_xhat) / terms.values;
-        terms.of_input(k, Some(self.mean_error(c))) + k * open
-    }
-
     /// The gradients of weight and bias, of every rank.
     pub fn parameter_gradients(&self) -> Result<[Vec<Vec<Bounded>>; 2], ReferenceError> {
         let gradients = self.gradients()?;
-        let facts = self.facts();
-        let of_ranks = |values: Vec<Vec<f64>>, allowed: &dyn Fn(usize, Facts) -> f64| {
-            let of_rank = |(values, facts): (Vec<f64>, &Vec<Facts>)| {
-                let pairs = values.into_iter().zip(facts).enumerate();
+        let local = self.terms();
+        let of_ranks = |values: Vec<Vec<f64>>, allowed: &dyn Fn(usize, Terms) -> f64| {
+            let of_rank = |(values, terms): (Vec<f64>, &Vec<Terms>)| {
+                let pairs = values.into_iter().zip(terms).enumerate();
                 pairs
-                    .map(|(c, (value, facts))| Bounded { value, allowed: allowed(c, *facts) })
+                    .map(|(c, (value, terms))| Bounded { value, allowed: allowed(c, *terms) })
                     .collect()
             };
-            values.into_iter().zip(&facts).map(of_rank).collect::<Vec<Vec<Bounded>>>()
+            values.into_iter().zip(&local).map(of_rank).collect::<Vec<Vec<Bounded>>>()
         };
-        let of_weight =
-            |c: usize, facts: Facts| facts.terms.of_weight(self.mean_error(c)) + facts.open_g_xhat;
-        let of_bias = |_, facts: Facts| facts.terms.of_bias() + facts.open_g;
+        let of_weight = |c: usize, terms: Terms| terms.of_weight(self.mean_error(c));
+        let of_bias = |_, terms: Terms| terms.of_bias();
         Ok([
             of_ranks(gradients.grad_weights, &of_weight),
             of_ranks(gradients.grad_biases, &of_bias),
@@ -250,29 +187,27 @@ impl<'a> Definition<'a> {
 
     /// e.
     fn mean_error(&self, c: usize) -> f64 {
-        bounds::mean_error(self.mean[c], self.var[c], self.inv_std[c])
+        let Preactivation { mean, var, inv_std, .. } = &self.preactivation;
+        bounds::mean_error(mean[c], var[c], inv_std[c])
     }
 
     /// Of every rank and channel.
-    fn facts(&self) -> Vec<Vec<Facts>> {
+    fn terms(&self) -> Vec<Vec<Terms>> {
+        let Preactivation { mean, inv_std, .. } = &self.preactivation;
         let passed = self.passed();
-        let mut facts = vec![vec![Facts::default(); self.mean.len()]; self.v.len()];
-        for (rank, (x, upstream)) in
-            self.problem.x.iter().zip(&self.problem.grad_outputs).enumerate()
-        {
-            for (index, (x, (g, passed))) in
-                x.iter().zip(upstream.iter().zip(&passed[rank])).enumerate()
-            {
+        let mut terms = vec![vec![Terms::default(); mean.len()]; passed.len()];
+        for (rank, x) in self.problem.x.iter().enumerate() {
+            for (index, x) in x.iter().enumerate() {
                 let c = self.problem.channel(rank, index);
-                let xhat = (x - self.mean[c]) * self.inv_std[c];
-                let open = if self.is_open(rank, index) { g.abs() } else { 0.0 };
-                let facts = &mut facts[rank][c];
-                facts.terms.see(*passed, xhat);
-                facts.open_g += open;
-                facts.open_g_xhat += open * xhat.abs();
+                let xhat = (x - mean[c]) * inv_std[c];
+                let terms = &mut terms[rank][c];
+                terms.see(passed[rank][index], xhat);
+                if self.is_open(rank, index) {
+                    terms.see_slack(self.problem.grad_outputs[rank][index].abs(), xhat);
+                }
             }
         }
-        facts
+        terms
     }
 }
 

@@ -6,10 +6,7 @@
 //! type:
 //!
 //! ```text
-//! v              8 ulp (TOLERANCE_ULP) of the channel's largest |normalized|, or with running
-//!                statistics, where that may be small beside what it is made of, of the sum of the
-//!                largest |weight·x̂| and |bias|; one ulp of the largest |v| for the addition of
-//!                the residual and the product with the slope
+//! v              as of `Preactivation`, with 8 ulp (TOLERANCE_ULP); any epilogue rounds it again
 //! y              the largest |act'| times the bound of v; of a curve, times 8 half ulp of the
 //!                largest |v| besides
 //! grad_residual  nothing: g or 0; of a curve, |g| times what its derivative may be off by
@@ -20,16 +17,14 @@
 //!
 //! Values read are exact in their storage type, so the bounds do not include their rounding.
 
-mod entering;
+mod preactivation;
 mod slack;
-
-pub use entering::Entering;
 
 use syncbn::{DType, Device, config::Activation, low_level::Epilogue};
 use syncbn_reference::{self as reference, Gradients, RankBatch};
 
 use syncbn_reference::activation::Activation as Definition;
-use syncbn_reference::bounds::{self, Terms};
+use syncbn_reference::bounds::{self, Preactivation, Terms};
 
 use super::problem::{Pass, Problem, Uses};
 use crate::batch::Batch;
@@ -82,7 +77,7 @@ pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<
 /// The definition of one call, with its bounds.
 pub struct Expected {
     uses: Uses,
-    entering: Entering,
+    preactivation: Preactivation,
     /// Upstream gradients behind the activation.
     passed: Vec<Vec<f64>>,
     gradients: Gradients,
@@ -97,68 +92,63 @@ pub struct Expected {
 
 impl Expected {
     pub fn of(problem: &Problem, uses: Uses) -> Self {
-        let entering = Entering::of(problem, uses);
+        let preactivation = problem.preactivation(uses);
+        let Preactivation { mean, var, inv_std, v, .. } = &preactivation;
         let epilogue = problem.epilogue();
         let behind = |(g, v): (&Batch, &Vec<f64>)| {
             let values = g.values.iter().zip(v);
             values.map(|(&g, &v)| f64::from(g) * derivative(epilogue, v)).collect::<Vec<f64>>()
         };
-        let passed: Vec<Vec<f64>> = problem.g.iter().zip(&entering.v).map(behind).collect();
-        let gradients = gradients(problem, uses, &entering, &passed);
+        let passed: Vec<Vec<f64>> = problem.g.iter().zip(v).map(behind).collect();
+        let gradients = gradients(problem, uses, &preactivation, &passed);
+        let channels = mean.len();
         let mean_error = |c: usize| match uses {
-            Uses::Group => {
-                bounds::mean_error(entering.mean[c], entering.var[c], entering.inv_std[c])
-            }
+            Uses::Group => bounds::mean_error(mean[c], var[c], inv_std[c]),
             Uses::Running => 0.0,
         };
-        let channels = entering.mean.len();
         let mean_error = (0..channels).map(mean_error).collect();
+        let slack = Slack::of(problem, &preactivation);
         let mut local = vec![vec![Terms::default(); channels]; problem.x.len()];
-        for ((terms, batch), passed) in local.iter_mut().zip(&problem.x).zip(&passed) {
-            for (index, (&x, &g)) in batch.values.iter().zip(passed).enumerate() {
+        for (rank, batch) in problem.x.iter().enumerate() {
+            for (index, &x) in batch.values.iter().enumerate() {
                 let c = batch.channel(index);
-                terms[c].see(g, (f64::from(x) - entering.mean[c]) * entering.inv_std[c]);
+                let xhat = (f64::from(x) - mean[c]) * inv_std[c];
+                let terms = &mut local[rank][c];
+                terms.see(passed[rank][index], xhat);
+                terms.see_slack(slack.of[rank][index], xhat);
             }
         }
         let group = (0..channels).map(|c| Terms::of_group(&local, c)).collect();
-        let slack = Slack::of(problem, &entering);
-        Self { uses, entering, passed, gradients, mean_error, local, group, slack }
+        Self { uses, preactivation, passed, gradients, mean_error, local, group, slack }
     }
 
     /// Bound of y before it is stored.
     pub fn of_y(&self, problem: &Problem, c: usize) -> f64 {
         let f = definition(problem.epilogue());
         let of_curve = match problem.epilogue().curve() {
-            Some(_) => CURVE_ERROR * self.entering.largest[c],
+            Some(_) => CURVE_ERROR * self.preactivation.largest[c],
             None => 0.0,
         };
-        (self.entering.bound[c] + of_curve) * f.steepest()
+        (self.preactivation.bound[c] + of_curve) * f.steepest()
     }
 
     /// Bound of grad_input before it is stored.
     pub fn of_grad_input(&self, problem: &Problem, c: usize) -> f64 {
-        let k = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs())
-            * self.entering.inv_std[c];
+        let weight = problem.weight().map_or(1.0, |weight| f64::from(weight[c]).abs());
+        let k = weight * self.preactivation.inv_std[c];
         let mean_error = (self.uses == Uses::Group).then_some(self.mean_error[c]);
-        let terms = self.group[c];
-        let [sum, sum_xhat] = self.slack.group[c];
-        let through_batch = match self.uses {
-            Uses::Group => (sum + terms.max_xhat * sum_xhat) / terms.values.max(1.0),
-            Uses::Running => 0.0,
-        };
-        terms.of_input(k, mean_error) + k * (self.slack.largest[c] + through_batch)
+        self.group[c].of_input(k, mean_error) + k * self.slack.largest[c]
     }
 
     /// Bounds of a rank's grad_weight and grad_bias.
     pub fn of_affine(&self, rank: usize, c: usize) -> [f64; 2] {
         let terms = self.local[rank][c];
-        let [sum, sum_xhat] = self.slack.local[rank][c];
-        [terms.of_weight(self.mean_error[c]) + sum_xhat, terms.of_bias() + sum]
+        [terms.of_weight(self.mean_error[c]), terms.of_bias()]
     }
 
     /// How far y may be off at a value of a rank, as it is stored.
     pub fn allowed_y(&self, problem: &Problem, rank: usize, index: usize) -> f64 {
-        let v = self.entering.v[rank][index];
+        let v = self.preactivation.v[rank][index];
         let y = value(problem.epilogue(), v);
         allowed(y, self.of_y(problem, problem.x[rank].channel(index)), problem.types[rank].other)
     }
@@ -181,7 +171,8 @@ impl Expected {
             };
             let Types { x, other } = problem.types[rank];
             let of_y = |index| self.of_y(problem, batch.channel(index));
-            let y: Vec<f64> = self.entering.v[rank].iter().map(|&v| value(epilogue, v)).collect();
+            let v = self.preactivation.v[rank].iter();
+            let y: Vec<f64> = v.map(|&v| value(epilogue, v)).collect();
             compare("y", &found.y[rank], &y, other, &of_y)?;
             let of_grad_input = |index| self.of_grad_input(problem, batch.channel(index));
             compare(
@@ -231,7 +222,7 @@ pub fn check(problem: &Problem, devices: Vec<Device>, layouts: &[Layouts]) -> Re
 pub fn gradients(
     problem: &Problem,
     uses: Uses,
-    entering: &Entering,
+    preactivation: &Preactivation,
     passed: &[Vec<f64>],
 ) -> Gradients {
     let values = wide(&problem.x);
@@ -243,7 +234,8 @@ pub fn gradients(
     match uses {
         Uses::Group => reference::backward_train(&x, &g, weight, eps),
         Uses::Running => {
-            reference::backward_with_statistics(&x, &g, &entering.mean, &entering.var, weight, eps)
+            let Preactivation { mean, var, .. } = preactivation;
+            reference::backward_with_statistics(&x, &g, mean, var, weight, eps)
         }
     }
     .expect("valid batches")

@@ -3,7 +3,7 @@
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, config::Activation, low_level::Epilogue};
 
-use super::bounds::{Entering, definition};
+use super::bounds::definition;
 pub use super::tensors::{Tensors, forward_of};
 use crate::batch::{Batch, Parameters, bits};
 use crate::random::Random;
@@ -145,10 +145,10 @@ impl Problem {
     fn exclude_kinks(&mut self) {
         let kinks = definition(self.epilogue()).kinks();
         for uses in Uses::ALL {
-            let entering = Entering::of(self, uses);
-            for (g, v) in self.g.iter_mut().zip(&entering.v) {
+            let preactivation = self.preactivation(uses);
+            for (g, v) in self.g.iter_mut().zip(&preactivation.v) {
                 for (index, v) in v.iter().enumerate() {
-                    let bound = entering.bound[g.channel(index)];
+                    let bound = preactivation.bound[g.channel(index)];
                     let is_near = kinks.iter().any(|kink| (v - kink).abs() <= bound);
                     if is_near && g.values[index] != 0.0 {
                         g.values[index] = 0.0;
