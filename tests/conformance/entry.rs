@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::compare::Part;
+use crate::manifest::{Manifest, manifests};
 use crate::scenario::Group;
-use crate::store::{Manifest, manifests};
 use crate::{golden, inference, mindspore, procedural};
 
 /// The formats of manifests that this runner reads.

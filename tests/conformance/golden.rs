@@ -14,12 +14,13 @@ use serde_json::Value;
 use syncbn::low_level::Epilogue;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, DType, Layout, config::Momentum};
+use syncbn_testkit::golden::{Store, dtype_of};
 
 use crate::compare::{Check, Part, Quantity};
 use crate::entry::{Entry, State, fields};
+use crate::manifest::Manifest;
 use crate::not_yet;
 use crate::scenario::{Group, RankTensor, Scenario};
-use crate::store::{self, Manifest, Store};
 use crate::ulp;
 
 /// The kinds on which [`ulp::BOUND`] is asserted: those where other implementations lose y.
@@ -113,7 +114,7 @@ fn groups(
             case.groups
         )));
     }
-    let dtype = |name: &str| store::dtype(name).map_err(|what| store.wrong(&what));
+    let dtype = |name: &str| dtype_of(name).map_err(|what| store.wrong(&what));
     let (dtype, parameter_dtype) = (dtype(&case.dtype)?, dtype(&case.param_dtype)?);
     let layout = if case.channel_axis == 1 { Layout::ChannelsFirst } else { Layout::ChannelsLast };
     let group = |(index, ranks): (usize, &Vec<usize>)| {

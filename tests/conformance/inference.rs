@@ -10,14 +10,15 @@ use syncbn::{
     BatchNormConfig,
     config::{Momentum, RunningVariance},
 };
+use syncbn_testkit::golden::{Store, dtype_of};
 
 use crate::compare::{Check, Part, Quantity, Tolerance};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
 use crate::golden::mode_is_train;
+use crate::manifest::Manifest;
 use crate::oracle;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
-use crate::store::{self, Manifest, Store};
 
 #[derive(Deserialize)]
 struct Case {
@@ -53,7 +54,7 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
             case.channel_axis
         )));
     }
-    let dtype = store::dtype(&case.dtype).map_err(|what| store.wrong(&what))?;
+    let dtype = dtype_of(&case.dtype).map_err(|what| store.wrong(&what))?;
     let (dims, values) = store.float("x", dtype)?;
     let &[rows, channels, ..] = dims else { return Err(store.shape_error("x", dims, &[0, 0])) };
     let running = RunningStats {

@@ -10,13 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, DType, Layout, config::Momentum};
+use syncbn_testkit::golden::{Store, dtype_of};
 
 use crate::compare::{ChannelMap, Check, Part, Quantity};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
 use crate::golden::mode_is_train;
+use crate::manifest::Manifest;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
-use crate::store::{self, Manifest, Store};
 
 #[derive(Deserialize)]
 struct Case {
@@ -58,7 +59,7 @@ fn scenario(
         .ok_or_else(|| store.wrong("gamma is a scalar, one value per channel is expected"))?;
     let mut reader = Reader {
         channels,
-        dtype: store::dtype(&case.dtype).map_err(|what| store.wrong(&what))?,
+        dtype: dtype_of(&case.dtype).map_err(|what| store.wrong(&what))?,
         case,
         gamma: gamma.to_vec(),
         beta: store.channel_f32("beta", channels)?,

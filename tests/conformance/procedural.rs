@@ -17,12 +17,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, config::Momentum};
+use syncbn_testkit::golden::Store;
 
 use crate::compare::{Check, Part, Quantity};
 use crate::conditioning;
 use crate::entry::{Entry, State, fields};
+use crate::manifest::Manifest;
 use crate::scenario::{Group, RankTensor, Scenario, Step};
-use crate::store::{Manifest, Store};
 
 #[derive(Deserialize)]
 struct Case {

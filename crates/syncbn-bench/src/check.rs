@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use pollster::block_on;
 use syncbn::{Layout, Tensor};
+use syncbn_testkit::TOLERANCE_ULP;
 
 use crate::inputs::{Form, Set};
 use crate::layer::Layer;
@@ -66,7 +67,7 @@ pub fn outputs(
         bias: sample.of_channels(&layer.bias),
         eps: layer.eps(),
         form,
-        ulps: bounds::ULPS,
+        ulps: TOLERANCE_ULP,
     };
     let batch = Definition::of_batch(&problem)?;
     compare("y", &y, &batch.y())?;

@@ -1,5 +1,6 @@
-//! Code that the integration tests of `syncbn` share, compiled once: required adapters, random
-//! batches, the f64 definition, comparisons with it, and transports that a test controls.
+//! Code that the integration tests of `syncbn` and its tools share, compiled once: required
+//! adapters, random batches, the tensors of golden cases, the f64 definition, comparisons with it,
+//! and transports that a test controls.
 //!
 //! The unit tests of `syncbn` cannot use it, because it is built with another copy of the library
 //! than theirs.
@@ -12,6 +13,7 @@ pub mod cost;
 pub mod epilogue;
 pub mod events;
 pub mod exit;
+pub mod golden;
 pub mod hard;
 pub mod kernel;
 pub mod oracle;

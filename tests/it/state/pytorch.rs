@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use safetensors::SafeTensors;
 use syncbn::{config::Momentum, error::StateError};
+use syncbn_testkit::golden::Store;
 
 use super::*;
 
@@ -14,12 +15,9 @@ fn folder() -> PathBuf {
 
 /// An activation out of `eval.safetensors`.
 fn activation(name: &str) -> Batch {
-    let bytes = std::fs::read(folder().join("eval.safetensors")).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensor = file.tensor(name).unwrap();
-    let values =
-        tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
-    Batch { dims: tensor.shape().to_vec(), values: values.collect() }
+    let store = Store::open(&folder().join("eval.safetensors")).unwrap();
+    let (dims, values) = store.f32(name).unwrap();
+    Batch { dims: dims.to_vec(), values: values.to_vec() }
 }
 
 /// How far two careful evaluations in f32 may be apart, relative to |α·x| + |α·mean| + |bias| with

@@ -8,14 +8,11 @@
 //! If |v| is within its bound, either sign of v is right. The gradients of such a value are not
 //! compared, and it widens the bound of a sum by its |g|.
 
-use syncbn::DType;
-use syncbn_reference::bounds::{self, Call, Preactivation, Statistics, Terms, half_place};
+use syncbn_reference::bounds::{self, Call, Preactivation, Statistics, Terms};
 use syncbn_reference::{self as reference, Affine, RankBatch, ReferenceError};
+use syncbn_testkit::storage::half_ulp;
 
 use crate::inputs::Form;
-
-/// Ulps of the largest |normalized|, where statistics merge in f64.
-pub const ULPS: f64 = 8.0;
 
 /// A value and its bound.
 #[derive(Clone, Copy, Debug)]
@@ -208,15 +205,5 @@ impl<'a> Definition<'a> {
             }
         }
         terms
-    }
-}
-
-/// Largest rounding error of a storage type, for values of a size. The bounds include that of f32
-/// already.
-fn half_ulp(size: f64, dtype: DType) -> f64 {
-    match dtype {
-        DType::F32 => 0.0,
-        DType::F16 => half_place(size, 10, -14),
-        DType::BF16 => half_place(size, 7, -126),
     }
 }

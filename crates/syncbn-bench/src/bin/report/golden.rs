@@ -5,15 +5,16 @@
 //! conformance` runs all of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use syncbn::{DType, Layout, low_level::Epilogue};
+use syncbn::{Layout, low_level::Epilogue};
 
 use crate::judge::Expected;
 use crate::layers::Output;
 use crate::problem::{Problem, Shard, channels_first};
 use syncbn_bench::check::bounds::Bounded;
+use syncbn_testkit::golden::{Store, dtype_of};
 
 /// A stored case: the problem and its expected results.
 #[derive(Debug)]
@@ -81,24 +82,20 @@ pub fn cases(count: usize) -> Result<Vec<Case>, String> {
         manifest.cases.iter().map(|entry| (entry.id.as_str(), entry)).collect();
     let case = |&(id, bytes): &(&'static str, &[u8])| {
         let entry = entries.get(id).ok_or_else(|| format!("the manifest has no case {id}"))?;
-        read(id, entry, bytes).map_err(|error| format!("golden case {id}: {error}"))
+        let case =
+            Store::parse(Path::new("its file"), bytes).and_then(|store| read(id, entry, &store));
+        case.map_err(|error| format!("golden case {id}: {error}"))
     };
     STORED.iter().take(count).map(case).collect()
 }
 
-fn read(id: &'static str, entry: &Entry, bytes: &[u8]) -> Result<Case, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+fn read(id: &'static str, entry: &Entry, store: &Store) -> Result<Case, String> {
     let layout = match entry.channel_axis {
         1 => Layout::ChannelsFirst,
         axis if axis + 1 == entry.ndim => Layout::ChannelsLast,
         axis => return Err(format!("channels at axis {axis} of {}", entry.ndim)),
     };
-    let dtype = match entry.dtype.as_str() {
-        "f32" => DType::F32,
-        "f16" => DType::F16,
-        "bf16" => DType::BF16,
-        other => return Err(format!("the storage type {other} is unknown")),
-    };
+    let dtype = dtype_of(&entry.dtype)?;
     let epilogue = match entry.fused.as_deref() {
         None => Epilogue::NONE,
         Some("relu") => Epilogue::RELU,
@@ -110,26 +107,26 @@ fn read(id: &'static str, entry: &Entry, bytes: &[u8]) -> Result<Case, String> {
         |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<f32>>();
     let mut ranks = Vec::new();
     for rank in 0..entry.world {
-        let (dims, x) = tensor(&file, &format!("s1.r{rank}.x"))?;
+        let (dims, x) = store.any_float(&format!("s1.r{rank}.x"))?;
         let dims =
             [dims[0], entry.channels, dims.iter().skip(1).product::<usize>() / entry.channels];
         let shard = |values: Vec<f64>| channels_first(&narrow(values), dims, layout);
-        let grad_output = shard(tensor(&file, &format!("s1.r{rank}.dy"))?.1);
+        let grad_output = shard(store.any_float(&format!("s1.r{rank}.dy"))?.1);
         let residual = match epilogue.adds_residual() {
-            true => Some(shard(tensor(&file, &format!("s1.r{rank}.z"))?.1)),
+            true => Some(shard(store.any_float(&format!("s1.r{rank}.z"))?.1)),
             false => None,
         };
         ranks.push(Shard { dims, x: shard(x), grad_output, residual });
     }
-    let parameter = |name: &str| Ok::<_, String>(narrow(tensor(&file, name)?.1));
+    let parameter = |name: &str| Ok::<_, String>(narrow(store.any_float(name)?.1));
     let weight = parameter("weight")?;
     let bias = parameter("bias")?;
     let problem = Problem { dtype, layout, epilogue, eps: entry.eps, weight, bias, ranks };
-    let expected = expected(&file, &problem)?;
+    let expected = expected(store, &problem)?;
     Ok(Case { id, problem, expected })
 }
 
-fn expected(file: &SafeTensors<'_>, problem: &Problem) -> Result<Expected, String> {
+fn expected(store: &Store, problem: &Problem) -> Result<Expected, String> {
     let mut outputs = vec![
         (Output::Y, "y"),
         (Output::GradInput, "dx"),
@@ -140,9 +137,9 @@ fn expected(file: &SafeTensors<'_>, problem: &Problem) -> Result<Expected, Strin
         outputs.push((Output::GradResidual, "dz"));
     }
     let of_output = |(output, name): (Output, &str)| {
-        let (_, allowed) = tensor(file, &format!("s1.g0.tol_{name}"))?;
+        let (_, allowed) = store.any_float(&format!("s1.g0.tol_{name}"))?;
         let of_rank = |(rank, shard): (usize, &Shard)| {
-            let (_, values) = tensor(file, &format!("s1.r{rank}.{name}"))?;
+            let (_, values) = store.any_float(&format!("s1.r{rank}.{name}"))?;
             let is_vector = output.is_vector();
             let values = if is_vector {
                 values
@@ -161,26 +158,10 @@ fn expected(file: &SafeTensors<'_>, problem: &Problem) -> Result<Expected, Strin
     outputs.into_iter().map(of_output).collect()
 }
 
-/// Dimensions and values of a stored tensor.
-fn tensor(file: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f64>), String> {
-    let view = file.tensor(name).map_err(|error| format!("{name}: {error}"))?;
-    let data = view.data();
-    let values: Vec<f64> = match view.dtype() {
-        Dtype::F64 => numbers(data, f64::from_le_bytes),
-        Dtype::F32 => numbers(data, |bytes| f32::from_le_bytes(bytes).into()),
-        Dtype::F16 => numbers(data, |bytes| half::f16::from_le_bytes(bytes).into()),
-        Dtype::BF16 => numbers(data, |bytes| half::bf16::from_le_bytes(bytes).into()),
-        other => return Err(format!("{name} is stored as {other:?}")),
-    };
-    Ok((view.shape().to_vec(), values))
-}
-
-fn numbers<const BYTES: usize>(data: &[u8], number: impl Fn([u8; BYTES]) -> f64) -> Vec<f64> {
-    data.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use syncbn::DType;
+
     use super::*;
     use crate::judge::{by_definition, judge};
     use crate::layers::{Merge, Outputs};

@@ -8,6 +8,7 @@ use crate::layers::{Merge, Output, Outputs};
 use crate::problem::Problem;
 use syncbn_bench::check::bounds::{self, Bounded, Definition};
 use syncbn_reference::bounds::ulp;
+use syncbn_testkit::TOLERANCE_ULP;
 
 /// Every expected output: for each rank the values, as (N, C, L) or (C).
 pub type Expected = Vec<(Output, Vec<Vec<Bounded>>)>;
@@ -41,7 +42,7 @@ pub fn by_definition(problem: &Problem, merge: Merge) -> Result<Expected, Refere
         eps: problem.eps,
         form: problem.form(),
         ulps: match merge {
-            Merge::Host => bounds::ULPS,
+            Merge::Host => TOLERANCE_ULP,
             Merge::Device => DEVICE_ULPS,
         },
     };

@@ -1,61 +1,12 @@
-//! Owns reading: folders of manifests, and the tensors of one case. A broken file is a message that
-//! names it.
+//! The tensors of a golden case; `tests/golden/README.md` has the formats. A broken file is a
+//! message that names it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
 use syncbn::DType;
-
-/// One manifest: its format, its cases, and the folder that holds them.
-pub struct Manifest {
-    pub path: PathBuf,
-    pub folder: PathBuf,
-    pub format: String,
-    pub cases: Vec<Value>,
-}
-
-/// Every `manifest.json` in `root` and its subfolders, in the order of their paths.
-pub fn manifests(root: &Path) -> Result<Vec<Manifest>, String> {
-    let mut paths = Vec::new();
-    collect(root, &mut paths)?;
-    paths.sort();
-    if paths.is_empty() {
-        return Err(format!("{}: no manifest.json in this folder or below it", root.display()));
-    }
-    paths.into_iter().map(manifest).collect()
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), String> {
-    let unreadable = |error| format!("{}: cannot be read: {error}", folder.display());
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.is_dir() {
-            collect(&path, paths)?;
-        } else if path.file_name().is_some_and(|name| name == "manifest.json") {
-            paths.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn manifest(path: PathBuf) -> Result<Manifest, String> {
-    let wrong = |what: String| format!("{}: {what}", path.display());
-    let text =
-        fs::read_to_string(&path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let mut json: Value =
-        serde_json::from_str(&text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
-    let format =
-        json["format"].as_str().ok_or_else(|| wrong("has no \"format\"".to_owned()))?.to_owned();
-    let Value::Array(cases) = json["cases"].take() else {
-        return Err(wrong("has no list of \"cases\"".to_owned()));
-    };
-    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    Ok(Manifest { folder, format, cases, path })
-}
 
 struct Stored {
     dims: Vec<usize>,
@@ -78,10 +29,15 @@ pub struct Store {
 
 impl Store {
     pub fn open(path: &Path) -> Result<Self, String> {
-        let wrong = |what: String| format!("{}: {what}", path.display());
-        let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| wrong(format!("is not safetensors: {error}")))?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+        Self::parse(path, &bytes)
+    }
+
+    /// The contents of a file; messages name the path.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
+        let file = SafeTensors::deserialize(bytes)
+            .map_err(|error| format!("{}: is not safetensors: {error}", path.display()))?;
         let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
             let values = match view.dtype() {
                 Dtype::F32 => Values::Float(DType::F32, words(view.data(), f32::from_le_bytes)),
@@ -223,7 +179,7 @@ impl Store {
 }
 
 /// The storage type that a manifest names, the short way or the way of NumPy.
-pub fn dtype(name: &str) -> Result<DType, String> {
+pub fn dtype_of(name: &str) -> Result<DType, String> {
     match name {
         "f32" | "float32" => Ok(DType::F32),
         "f16" | "float16" => Ok(DType::F16),
