@@ -1,11 +1,9 @@
 //! Owns the tensors of a run: random, the same in every run, and more of them than caches hold.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-use rand_distr::{Distribution, StandardNormal};
 use syncbn::low_level::Epilogue;
 use syncbn::tensor::Element;
 use syncbn::{DType, Device, Error, Layout, Saved, Tensor};
+use syncbn_testkit::Random;
 
 use crate::workloads::{Workload, stored};
 
@@ -70,7 +68,7 @@ fn set_count(bytes: u64, epilogue: Epilogue, quick: bool) -> u64 {
 
 /// One set. Inputs are random, outputs are zero.
 pub fn set(shards: &[Vec<usize>], form: Form, ranks: &[Device], seed: u64) -> Result<Set, Error> {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut random = Random::new(seed);
     let tensors = |make: &mut Make<'_>| -> Result<Vec<Tensor>, Error> {
         let pairs = ranks.iter().zip(shards);
         pairs
@@ -102,7 +100,7 @@ fn normal(
     device: &Device,
     dims: &[usize],
     dtype: DType,
-    random: &mut ChaCha8Rng,
+    random: &mut Random,
 ) -> Result<Tensor, Error> {
     match dtype {
         DType::F32 => uploaded::<f32>(device, dims, random),
@@ -114,22 +112,17 @@ fn normal(
 fn uploaded<T: Element>(
     device: &Device,
     dims: &[usize],
-    random: &mut ChaCha8Rng,
+    random: &mut Random,
 ) -> Result<Tensor, Error> {
     let values: Vec<T> =
-        (0..dims.iter().product()).map(|_| T::from_f32(standard_normal(random))).collect();
+        (0..dims.iter().product()).map(|_| T::from_f32(random.normal() as f32)).collect();
     device.upload(dims, &values)
-}
-
-/// A value of a normal distribution with mean 0 and deviation 1.
-pub fn standard_normal(random: &mut ChaCha8Rng) -> f32 {
-    StandardNormal.sample(random)
 }
 
 /// Values for a parameter, a little different for every channel.
 pub fn parameter(channels: usize, mean: f32, seed: u64) -> Vec<f32> {
-    let mut random = ChaCha8Rng::seed_from_u64(SEED ^ seed);
-    (0..channels).map(|_| mean + 0.25 * standard_normal(&mut random)).collect()
+    let mut random = Random::new(SEED ^ seed);
+    (0..channels).map(|_| mean + 0.25 * random.normal() as f32).collect()
 }
 
 #[cfg(test)]
@@ -147,10 +140,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_values_again() {
-        let draw = |seed| {
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
-            (0..1000).map(|_| standard_normal(&mut random)).collect::<Vec<f32>>()
-        };
+        let draw = |seed| parameter(1000, 0.0, seed);
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }

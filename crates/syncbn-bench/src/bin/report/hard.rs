@@ -1,12 +1,10 @@
 //! Owns the inputs: random ones, and hard ones, on which a careless mean or variance in f32 goes
 //! wrong.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use syncbn::{DType, Layout, low_level::Epilogue};
+use syncbn_testkit::{Random, storage};
 
 use crate::problem::{Problem, Shard};
-use syncbn_bench::inputs::standard_normal;
 
 /// A problem under its name.
 pub struct Case {
@@ -75,15 +73,16 @@ pub fn random(
     dims: &[[usize; 3]],
     seed: u64,
 ) -> Problem {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut random = Random::new(seed);
     let mut draw =
-        |count: usize| -> Vec<f32> { (0..count).map(|_| standard_normal(&mut random)).collect() };
+        |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
     let channels = dims[0][1];
     let weight = draw(channels).iter().map(|value| 1.0 + 0.25 * value).collect();
     let bias = draw(channels).iter().map(|value| 0.25 * value).collect();
     let mut shard = |&dims: &[usize; 3]| {
         let count = dims.iter().product();
-        let mut values = || draw(count).into_iter().map(|value| rounded(value, dtype)).collect();
+        let mut values =
+            || draw(count).into_iter().map(|value| storage::rounded(value, dtype)).collect();
         let residual = epilogue.adds_residual().then(&mut values);
         Shard { dims, x: values(), grad_output: values(), residual }
     };
@@ -99,22 +98,13 @@ pub fn random(
 }
 
 fn distribute(problem: &mut Problem, moments: Moments, seed: u64) {
-    let mut random = ChaCha8Rng::seed_from_u64(!seed);
+    let mut random = Random::new(!seed);
     for (rank, shard) in problem.ranks.iter_mut().enumerate() {
         let [_, channels, positions] = shard.dims;
         for (index, x) in shard.x.iter_mut().enumerate() {
             let (mean, deviation) = moments(rank, index / positions % channels);
-            *x = mean + deviation * standard_normal(&mut random);
+            *x = mean + deviation * random.normal() as f32;
         }
-    }
-}
-
-/// The nearest number of a storage type.
-fn rounded(value: f32, dtype: DType) -> f32 {
-    match dtype {
-        DType::F32 => value,
-        DType::F16 => half::f16::from_f32(value).to_f32(),
-        DType::BF16 => half::bf16::from_f32(value).to_f32(),
     }
 }
 

@@ -17,8 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use syncbn_testkit::Random;
 
 use watch::{Counts, Watch};
 
@@ -66,7 +65,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let info = adapter.get_info();
     let counts = Arc::new(Counts::default());
     let watch = Watch::begin(&args.csv, counts.clone(), &info.name)?;
-    let mut random = ChaCha8Rng::seed_from_u64(args.seed);
+    let mut random = Random::new(args.seed);
     let began = Instant::now();
     let lasts = Duration::from_secs_f64(60.0 * args.minutes);
     // One device lives as long as the program.

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use pollster::block_on;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng;
 use syncbn::collective::LocalGroup;
 use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm, wgpu};
+use syncbn_testkit::Random;
 
-use crate::step::{below, step};
+use crate::step::step;
 use crate::watch::Counts;
 
 /// Of the exchanges: longer than a machine with ten times more work than cores delays a thread that
@@ -51,7 +50,7 @@ struct Plan {
 /// Draws a round, and runs it to its end. An error is a wrong number, or an error that nobody
 /// planted.
 pub fn round(
-    random: &mut ChaCha8Rng,
+    random: &mut Random,
     adapter: &wgpu::Adapter,
     kept: &Device,
     counts: &Counts,
@@ -61,23 +60,23 @@ pub fn round(
     let device = if opened {
         Counts::add(&counts.devices);
         block_on(Device::from_adapter(adapter))?
-    } else if below(random, 2) == 0 {
+    } else if random.below(2) == 0 {
         kept.clone()
     } else {
         Device::host()
     };
     let faults = [Fault::Nothing, Fault::Panics, Fault::Leaves, Fault::DropsCall];
-    let fault = match below(random, LATE_EVERY) {
+    let fault = match random.below(LATE_EVERY) {
         0 => Fault::IsLate,
         drawn if drawn % 5 == 4 && opened => Fault::LosesDevice,
         drawn => faults[drawn % faults.len()],
     };
-    let ranks = 2 + below(random, 3);
+    let ranks = 2 + random.below(3);
     let plan = Plan {
         fault,
-        channels: 1 + below(random, 48),
-        reproducible: below(random, 4) == 0,
-        seed: random.next_u64() >> 32 << 8,
+        channels: 1 + random.below(48),
+        reproducible: random.below(4) == 0,
+        seed: random.bits() >> 32 << 8,
     };
     if fault != Fault::Nothing {
         Counts::add(&counts.faults);

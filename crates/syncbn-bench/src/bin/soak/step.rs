@@ -1,18 +1,11 @@
 //! One step of one rank, and whether what came out is normalized over the whole group.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-use rand_distr::{Distribution, StandardNormal};
 use syncbn::{Backward, Error, ProcessGroup, SyncBatchNorm};
+use syncbn_testkit::Random;
 
 /// How far the mean of y may be from 0, and the mean of y² from 1. Values of x have variance 1 or
 /// more, so eps takes 1e-5 of the latter; sums of f32 round by less than 1e-5 of their terms.
 const TOLERANCE: f64 = 1e-3;
-
-/// Whole numbers that every rank draws alike.
-pub fn below(random: &mut impl Rng, end: usize) -> usize {
-    random.next_u32() as usize % end
-}
 
 /// Forward and backward of one layer over a new shape. Every rank gives the same `number`.
 pub async fn step(
@@ -20,15 +13,14 @@ pub async fn step(
     layer: &SyncBatchNorm,
     number: u64,
 ) -> Result<Result<(), String>, Error> {
-    let mut drawn = ChaCha8Rng::seed_from_u64(number);
+    // Every rank draws these alike.
+    let mut drawn = Random::new(number);
     let channels = layer.config().num_features;
-    let dims = [4 + below(&mut drawn, 5), channels, 1 + below(&mut drawn, 40)];
-    let mut own = ChaCha8Rng::seed_from_u64(number ^ (group.rank() as u64 + 1) << 48);
+    let dims = [4 + drawn.below(5), channels, 1 + drawn.below(40)];
+    let mut own = Random::new(number ^ (group.rank() as u64 + 1) << 48);
     let device = &layer.devices()[0];
-    let mut draw = || {
-        let normal = StandardNormal.sample_iter(&mut own).map(|value: f32| 3.0 * value + 1.0);
-        normal.take(dims.iter().product()).collect::<Vec<f32>>()
-    };
+    let values: usize = dims.iter().product();
+    let mut draw = || (0..values).map(|_| 3.0 * own.normal() as f32 + 1.0).collect::<Vec<f32>>();
     let x = device.upload(&dims, &draw())?;
     let g = device.upload(&dims, &draw())?;
     let forward = layer.forward_train(&x).await?;
