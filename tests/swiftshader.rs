@@ -6,19 +6,13 @@
 //! fail, because a test that skips for want of a device tests nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code)]
-#[path = "reproducible/batch.rs"]
-mod batch;
-#[allow(dead_code)]
-#[path = "reproducible/cuts.rs"]
-mod cuts;
-
 use std::sync::OnceLock;
 
 use pollster::block_on;
 use syncbn::{Device, device::FastPaths, low_level::Epilogue};
 use syncbn_testkit::epilogue::bounds::check;
 use syncbn_testkit::epilogue::problem::Problem;
+use syncbn_testkit::reproducible::{FORMS, any_cut, findings, hosts, uncut, whole};
 use syncbn_testkit::shape_kinds::Kind;
 use syncbn_testkit::storage::{Layouts, Types};
 use syncbn_testkit::{Random, kept};
@@ -187,17 +181,17 @@ fn a_mixed_group_gives_the_same_bits_in_every_run() {
 
 #[test]
 fn sums_of_integers_have_the_bits_of_the_host_over_both_drivers() {
-    for form in 0..cuts::FORMS.len() {
+    for form in 0..FORMS.len() {
         for last in [false, true] {
             let epilogue = if last { Epilogue::NONE } else { Epilogue::RELU };
-            let whole = cuts::whole(form, last, epilogue);
-            let expected = batch::findings(&whole, &cuts::uncut(&whole), &cuts::hosts(1));
+            let whole = whole(form, last, epilogue);
+            let expected = findings(&whole, &uncut(&whole), &hosts(1));
             for turn in [0, 4] {
-                let cut = cuts::any_cut(whole.samples(), (form + turn) as u64);
+                let cut = any_cut(whole.samples(), (form + turn) as u64);
                 let all = three(turn);
                 let devices: Vec<Device> =
                     (0..cut.len()).map(|rank| all[rank % 3].clone()).collect();
-                let found = batch::findings(&whole, &cut, &devices);
+                let found = findings(&whole, &cut, &devices);
                 found.assert_same(&expected, false, &format!("form {form}, {last}, {cut:?}"));
             }
         }

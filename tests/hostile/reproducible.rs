@@ -1,22 +1,11 @@
 //! Sums of integers under the hostile compiler: they have the bits of the host, whose code it does
 //! not see.
 
-#[allow(dead_code)]
-#[path = "../reproducible/batch.rs"]
-mod batch;
-#[allow(dead_code)]
-#[path = "../reproducible/cuts.rs"]
-mod cuts;
-#[allow(dead_code)]
-#[path = "../reproducible/resident.rs"]
-mod resident;
-
 use syncbn::{DType, Device, low_level::Epilogue};
 
 use crate::common::Kind;
-use batch::{Whole, findings};
-use cuts::{FORMS, any_cut, hosts, uncut, whole};
-use resident::{assert_same, on_device, on_host};
+use crate::common::reproducible::resident::{assert_same, on_device, on_host};
+use crate::common::reproducible::{FORMS, Whole, any_cut, findings, hosts, uncut, whole};
 
 #[test]
 fn sums_of_integers_have_the_bits_of_the_host() {

@@ -4,7 +4,7 @@
 //! `conformance` has its own harness, `swiftshader` two drivers, `hostile` devices whose kernels
 //! are rewritten, `frames` an allocator that counts, `host_pools` rayon's global pool. Three are
 //! separate to be built and run alone: `architecture` reads the sources as text, `checkpoints`
-//! needs no GPU, and `reproducible` lends modules to `swiftshader` and `hostile`.
+//! needs no GPU, and `reproducible` has one property, over batches that are drawn.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod all_reduce;

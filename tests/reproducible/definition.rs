@@ -2,9 +2,7 @@
 
 use approx::abs_diff_eq;
 use syncbn::{config::Activation, low_level::Epilogue};
-
-use crate::batch::{Findings, Whole, findings};
-use crate::cuts::{FORMS, hosts, uncut, whole};
+use syncbn_testkit::reproducible::{FORMS, Findings, Whole, findings, hosts, uncut, whole};
 
 /// What one channel should be, and what its gradient sums may be off by.
 struct Expected {

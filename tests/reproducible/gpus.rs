@@ -12,10 +12,9 @@ use syncbn::device::FastPaths;
 use syncbn::low_level::Epilogue;
 use syncbn::{DType, Device, Forward, SyncBatchNorm, joint};
 use syncbn_testkit::Random;
+use syncbn_testkit::reproducible::{Cut, FORMS, Whole, any_cut, findings, hosts, uncut, whole};
 use syncbn_testkit::{adapter, kept, own_device};
 
-use crate::batch::{Cut, Whole, findings};
-use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
 use crate::groups::check_rounds;
 
 /// Bytes of a binding that the largest of the batches (835,584 bytes) does not fit. Every tile

@@ -7,10 +7,10 @@ use pollster::block_on;
 use proptest::prelude::*;
 use syncbn::low_level::Epilogue;
 use syncbn::{Backward, Device, Forward, ProcessGroup, SyncBatchNorm};
+use syncbn_testkit::reproducible::{
+    Cut, FORMS, Findings, Whole, any_cut, findings, findings_of, found, hosts, uncut, whole,
+};
 use syncbn_testkit::transport::{all_reduce_groups, on_threads, process_groups};
-
-use crate::batch::{Cut, Findings, Whole, findings, findings_of, found};
-use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 

@@ -2,9 +2,7 @@
 
 use proptest::prelude::*;
 use syncbn::low_level::Epilogue;
-
-use crate::batch::{Cut, Whole, findings};
-use crate::cuts::{FORMS, any_cut, hosts, uncut, whole};
+use syncbn_testkit::reproducible::{Cut, FORMS, Whole, any_cut, findings, hosts, uncut, whole};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]

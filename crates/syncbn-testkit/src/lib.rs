@@ -18,6 +18,7 @@ pub mod hard;
 pub mod kernel;
 pub mod oracle;
 pub mod random;
+pub mod reproducible;
 pub mod sabotage;
 pub mod shape_kinds;
 pub mod shapes;

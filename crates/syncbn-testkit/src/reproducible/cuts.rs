@@ -2,9 +2,9 @@
 
 use syncbn::low_level::Epilogue;
 use syncbn::{Device, Layout};
-use syncbn_testkit::random::Random;
 
 use super::batch::{Cut, Whole};
+use crate::random::Random;
 
 /// Batches of every form: a convolution's, odd sizes, matrices, one channel.
 pub const FORMS: [(usize, usize, usize); 10] = [
@@ -18,7 +18,7 @@ pub const FORMS: [(usize, usize, usize); 10] = [
     (7, 23, 4),
     // By fours in both layouts, with one wide channel in a quad.
     (6, 12, 1024),
-    // More than a tile of quads, and than the binding of a device of `gpus`.
+    // More than a tile of quads, and than the small binding of a device of the tests.
     (17, 12, 1024),
 ];
 

@@ -5,7 +5,8 @@ use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Forward, Gradients, Saved, SyncBatchNorm, Tensor,
 };
 
-use super::batch::{Cut, Whole, bits};
+use super::batch::{Cut, Whole};
+use super::findings::bits;
 
 /// What a step gives, as bits.
 #[derive(Debug, PartialEq)]
