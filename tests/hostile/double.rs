@@ -2,19 +2,15 @@
 //! f32.
 
 use super::common;
+use super::common::epilogue::double;
 
-#[allow(dead_code)]
-#[path = "../it/double_backward/case.rs"]
-mod case;
-#[path = "../it/double_backward/on.rs"]
-mod on;
 #[path = "../it/double_backward/range.rs"]
 mod range;
 
-use case::Case;
 use common::epilogue::problem::{EPILOGUES, Problem, Uses, shape};
 use common::storage::{DTYPES, Types};
 use common::*;
+use double::Case;
 use syncbn::Layout;
 
 #[test]

@@ -1,14 +1,12 @@
 //! Double backward against the f64 definition: every epilogue, storage type and layout, on GPUs, on
 //! the host, and on both at once.
 //!
-//! `case` makes random layers with cotangents and says what the gradients should be within which
-//! bounds, `on` calls either kind of layer, `one_gpu` has what is special about a layer of one GPU.
+//! `double` makes random layers with cotangents, calls either kind of layer, and says what the
+//! gradients should be within which bounds. `one_gpu` has what is special about a layer of one GPU.
 //! `modes` has statistics, parameters and absent cotangents, `paths` the ways of a GPU, `range` the
 //! ends of f32, `refused` the arguments, `spread` processes.
 
-mod case;
 mod modes;
-mod on;
 mod one_gpu;
 mod paths;
 mod range;
@@ -16,11 +14,12 @@ mod refused;
 mod spread;
 
 use crate::common;
+use crate::common::epilogue::double;
 
-use case::Case;
 use common::epilogue::problem::{EPILOGUES, Problem, Uses, shape};
 use common::storage::{DTYPES, Types};
 use common::*;
+use double::Case;
 use syncbn::Layout;
 use syncbn::low_level::Epilogue;
 

@@ -17,6 +17,7 @@ pub mod golden;
 pub mod hard;
 pub mod kernel;
 pub mod oracle;
+pub mod placement;
 pub mod random;
 pub mod reproducible;
 pub mod sabotage;
@@ -34,5 +35,6 @@ pub use compare::{
 pub use exit::kept;
 pub use hard::{HardCase, large_means, small_variances};
 pub use oracle::{definition, definition_with, widened};
+pub use placement::Placement;
 pub use random::Random;
 pub use transport::{all_reduce_groups, groups_over, on_threads, process_groups};

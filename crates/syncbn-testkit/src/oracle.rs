@@ -1,5 +1,6 @@
 //! Results of the f64 definition for batches.
 
+use syncbn::config::AffineGradient;
 use syncbn_reference::{self as reference, Affine, RankBatch, TrainForward};
 
 use crate::batch::{Batch, Parameters};
@@ -39,6 +40,18 @@ fn with_ranks<T>(
     let weight = parameters.map(|parameters| widened(&parameters.weight));
     let bias = parameters.map(|parameters| widened(&parameters.bias));
     apply(&ranks, Affine { weight: weight.as_deref(), bias: bias.as_deref() })
+}
+
+/// What every rank gets of the ranks' own gradients of a parameter.
+pub fn reduced(local: Vec<Vec<f64>>, of: AffineGradient) -> Vec<Vec<f64>> {
+    let divisor = match of {
+        AffineGradient::Local => return local,
+        AffineGradient::GroupSum => 1.0,
+        AffineGradient::GroupMean => local.len() as f64,
+    };
+    let sum = |channel: usize| local.iter().map(|rank| rank[channel]).sum::<f64>() / divisor;
+    let sums: Vec<f64> = (0..local[0].len()).map(sum).collect();
+    vec![sums; local.len()]
 }
 
 pub fn widened(values: &[f32]) -> Vec<f64> {

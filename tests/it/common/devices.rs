@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use syncbn::Device;
 
-use super::{TESTS_HOST, adapter, kept, open};
+use super::{Placement, TESTS_HOST, adapter, kept, open};
 
 /// Three virtual GPUs on one adapter, opened once per test binary, because opening and compiling
 /// cost more than a test.
@@ -46,5 +46,11 @@ impl Kind {
             Self::Gpu | Self::Mixed => gpus[rank % gpus.len()].clone(),
         };
         (0..ranks).map(device).collect()
+    }
+}
+
+impl Placement for Kind {
+    fn devices(self, ranks: usize) -> Vec<Device> {
+        Self::devices(self, ranks)
     }
 }

@@ -5,10 +5,10 @@ use syncbn::config::AffineGradient;
 use syncbn::low_level::Epilogue;
 use syncbn::{Layout, Tensor};
 
-use super::case::Case;
 use super::common::epilogue::problem::{Problem, Uses, shape};
 use super::common::storage::Types;
 use super::common::*;
+use super::double::Case;
 use super::{LAYOUTS, check, plain};
 
 const LAYOUT: Layout = Layout::ChannelsFirst;

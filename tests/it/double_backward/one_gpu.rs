@@ -3,9 +3,9 @@
 use syncbn::low_level::Epilogue;
 use syncbn::{BatchNorm, DoubleBackward, Forward, Layout, Workspace};
 
-use super::case::Case;
 use super::common::epilogue::problem::{Problem, Uses};
 use super::common::*;
+use super::double::Case;
 use super::plain;
 
 const LAYOUT: Layout = Layout::ChannelsFirst;
@@ -78,7 +78,7 @@ fn a_value_that_is_not_finite_spoils_what_depends_on_it_and_no_other_channel() {
                 let [found, clean] = [&of_g, &expected].map(|of| of.grad_outputs[rank][i]);
                 assert_eq!(found, clean, "{what}");
             }
-            let of_weight = |found: &super::case::Found| found.weights.clone().unwrap()[rank][0];
+            let of_weight = |found: &super::double::Found| found.weights.clone().unwrap()[rank][0];
             assert!(of_weight(&of_v).is_nan() || rank != 1);
             assert!(of_weight(&of_g).is_nan());
             assert_eq!(of_weight(&of_u), of_weight(&expected));

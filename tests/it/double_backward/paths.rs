@@ -6,10 +6,10 @@ use syncbn::device::FastPaths;
 use syncbn::{Device, DoubleBackward, Layout};
 
 use super::LAYOUTS;
-use super::case::{Case, Found};
 use super::common::epilogue::problem::{EPILOGUES, Problem, Uses};
 use super::common::storage::{DTYPES, Types};
 use super::common::*;
+use super::double::{Case, Found};
 
 /// Several windows: whole samples or runs of values, an odd number of samples, long rows, short
 /// rows, a matrix.

@@ -3,9 +3,9 @@
 use syncbn::Layout;
 use syncbn::low_level::Epilogue;
 
-use super::case::Case;
 use super::common::epilogue::problem::{Problem, Uses};
 use super::common::*;
+use super::double::Case;
 
 /// Scales of x, grad_output, the cotangent of grad_input and that of grad_weight, with which every
 /// gradient is within f32, and so are the products grad_output·(x − mean), which backward sums.

@@ -11,9 +11,9 @@ use syncbn::{
     Backward, BatchNormConfig, Device, DoubleBackward, Error, Layout, ProcessGroup, SyncBatchNorm,
 };
 
-use super::case::{Case, Found};
 use super::common::epilogue::problem::{Problem, Uses};
 use super::common::*;
+use super::double::{Case, Found};
 use super::plain;
 
 const LONG: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use syncbn::{
     Tensor,
 };
 
-use super::common::epilogue::problem::Uses;
+use crate::epilogue::problem::Uses;
 
 /// The layer of a call: over ranks, or on one GPU.
 #[derive(Clone, Copy)]
