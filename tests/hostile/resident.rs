@@ -2,12 +2,10 @@
 
 pub use accuracy::RESIDENT_ULP;
 
+use super::common::epilogue::one_gpu;
 use super::{common, devices, problem, stored};
 
 #[path = "../it/on_device/accuracy.rs"]
 mod accuracy;
-#[allow(dead_code)]
-#[path = "../it/on_device/layer.rs"]
-mod layer;
 #[path = "../it/on_device/not_finite.rs"]
 mod not_finite;

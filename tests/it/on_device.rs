@@ -1,7 +1,7 @@
 //! Layers on one GPU: what merges on the device against the f64 definition and against the merge on
 //! the host.
 //!
-//! `layer` runs a problem of the epilogue tests on such a layer, `accuracy` holds what others lose,
+//! `one_gpu` runs a problem of the epilogue tests on such a layer, `accuracy` holds what others lose,
 //! `statistics` mean and inverse deviation on the device, `running` the running statistics over
 //! several steps and modes, `given_running` those that the caller gives, `ranks` calls with other
 //! numbers of ranks, `not_finite` how far NaN reaches, `application` passes within the
@@ -14,7 +14,6 @@ mod application;
 mod encoded;
 mod given_running;
 mod in_place;
-mod layer;
 mod not_finite;
 mod ranks;
 mod refused;
@@ -25,13 +24,13 @@ mod tiles;
 mod workspace;
 
 use crate::common;
-use crate::common::epilogue::{bounds, problem};
+use crate::common::epilogue::{bounds, one_gpu, problem};
 use crate::common::storage as stored;
 use crate::storage::devices;
 
 use bounds::Expected;
 use devices::On;
-use layer::passes;
+use one_gpu::passes;
 use problem::{CURVES, EPILOGUES, Problem, shape};
 use stored::{Layouts, Types};
 use syncbn::{DType, low_level::Epilogue};

@@ -2,6 +2,8 @@
 
 pub mod bounds;
 pub mod double;
+pub mod one_gpu;
+pub mod padded;
 pub mod problem;
 mod run;
 mod tensors;

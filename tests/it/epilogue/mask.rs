@@ -114,7 +114,7 @@ fn in_place_gives_the_bits_of_a_pass_out_of_place() {
         let expected = problem.run(on.devices(3), &[layouts]).unwrap();
         let mut layer = problem.layer(on.devices(3));
         for (uses, expected) in expected {
-            let mut tensors = problem.tensors_as(&layer, layouts);
+            let mut tensors = problem.tensors_as(layer.devices(), &[layouts]);
             // The statistics move with every call, and are the same for the call that is
             // differentiated.
             let running = layer.running_stats().unwrap();
@@ -125,9 +125,11 @@ fn in_place_gives_the_bits_of_a_pass_out_of_place() {
                     Uses::Running => layer.forward_eval(request).await.unwrap().saved,
                 }
             });
-            let mut grad_residuals =
-                tensors.residuals.is_some().then(|| problem.tensors_as(&layer, layouts).x);
-            let mut gradients = problem.tensors_as(&layer, layouts).g;
+            let mut grad_residuals = tensors
+                .residuals
+                .is_some()
+                .then(|| problem.tensors_as(layer.devices(), &[layouts]).x);
+            let mut gradients = problem.tensors_as(layer.devices(), &[layouts]).g;
             let request = Backward::in_place(&tensors.x, &mut gradients)
                 .residual_gradient(grad_residuals.as_mut());
             let request = match &tensors.residuals {
@@ -170,7 +172,7 @@ fn what_cannot_be_written_over_is_refused_and_nothing_is_written() {
         let dims = vec![vec![2, 3, 3], vec![1, 3, 3], vec![0, 3, 3]];
         let problem = Problem::random(&dims, &[types], Epilogue::NONE, [true, true], 33);
         let layer = problem.layer(on.devices(3));
-        let mut tensors = problem.tensors_as(&layer, Layouts::all()[1]);
+        let mut tensors = problem.tensors_as(layer.devices(), &Layouts::all()[1..2]);
         let saved = block_on(layer.forward_train(&tensors.x)).unwrap().saved;
         let refused = |g: &mut [Tensor], grad_inputs: Option<&mut Vec<Tensor>>| {
             let request = Backward::in_place(&tensors.x, g).input_gradient(grad_inputs);
@@ -181,10 +183,10 @@ fn what_cannot_be_written_over_is_refused_and_nothing_is_written() {
             layout.contains("grad_output[0] is in layout ChannelsLast, expected ChannelsFirst"),
             "{layout}"
         );
-        let mut plain = problem.tensors_as(&layer, Layouts::all()[0]).g;
+        let mut plain = problem.tensors_as(layer.devices(), &Layouts::all()[..1]).g;
         let dtype = refused(&mut plain, None);
         assert!(dtype.contains("grad_output[0] is stored as f32, expected f16"), "{dtype}");
-        let mut grad_inputs = problem.tensors_as(&layer, Layouts::all()[0]).x;
+        let mut grad_inputs = problem.tensors_as(layer.devices(), &Layouts::all()[..1]).x;
         let twice = refused(&mut plain, Some(&mut grad_inputs));
         assert!(twice.contains("input_gradient is not wanted here"), "{twice}");
         let unchanged: Vec<_> = problem.g.iter().map(|batch| batch.values.clone()).collect();

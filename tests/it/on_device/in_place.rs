@@ -6,7 +6,7 @@ use syncbn::{
 
 use super::common::*;
 use super::devices::On;
-use super::layer::{layer, passes, tensors};
+use super::one_gpu::{layer, passes, tensors};
 use super::problem::{EPILOGUES, Problem, Uses, shape};
 use super::stored::*;
 

@@ -7,7 +7,7 @@ use syncbn::{BatchNorm, BatchNormConfig, low_level::Epilogue};
 
 use super::common::*;
 use super::devices::On;
-use super::layer::{passes, passes_on_host};
+use super::one_gpu::{passes, passes_on_host};
 use super::problem::Problem;
 use super::stored::Layouts;
 

@@ -10,7 +10,7 @@ use syncbn::{
 use syncbn::{config::Activation, error::ArgumentError, error::BatchError};
 
 use super::common::*;
-use super::layer::on_host;
+use super::one_gpu::on_host;
 
 const CHANNELS: usize = 3;
 const DIMS: [usize; 3] = [2, CHANNELS, 5];

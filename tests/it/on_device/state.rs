@@ -10,7 +10,7 @@ use syncbn::{
 };
 
 use super::common::*;
-use super::layer::on_host;
+use super::one_gpu::on_host;
 
 const CHANNELS: usize = 3;
 

@@ -6,7 +6,7 @@ use syncbn::config::Activation;
 use syncbn::low_level::Epilogue;
 
 use super::On;
-use super::layer::passes;
+use super::one_gpu::passes;
 use super::problem::Problem;
 use super::stored::{Layouts, Types};
 

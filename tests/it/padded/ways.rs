@@ -9,8 +9,8 @@ use syncbn::{
     Backward, BatchNorm, BatchNormConfig, Device, Forward, SyncBatchNorm, Tensor, Workspace, joint,
 };
 
-use super::batches::{Padded, read_padded};
 use super::common::devices::Kind;
+use super::common::epilogue::padded::{Padded, read_padded};
 use super::common::*;
 
 /// (N, C, T) of normal values with NaN where samples are padded.

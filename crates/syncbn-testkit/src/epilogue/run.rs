@@ -8,6 +8,9 @@ use super::tensors::Tensors;
 use crate::batch::{Batch, bits, read, upload};
 use crate::storage::{Layouts, Types, read_as, upload_as, zeros_as};
 
+/// A rank's device, storage types and layouts.
+type Place<'a> = ((&'a Device, &'a Types), &'a Layouts);
+
 impl Problem {
     /// The layer on these devices, one per rank.
     pub fn layer(&self, devices: Vec<Device>) -> SyncBatchNorm {
@@ -34,18 +37,18 @@ impl Problem {
         Tensors { x: upload(layer, &self.x), residuals, g: upload(layer, &self.g) }
     }
 
-    /// The tensors of a call in its storage types, all ranks in these layouts.
-    pub fn tensors_as(&self, layer: &SyncBatchNorm, layouts: Layouts) -> Tensors {
-        let ranks = || layer.devices().iter().zip(&self.types);
+    /// The tensors of a call on these devices, in its storage types; ranks take the layouts in turn.
+    pub fn tensors_as(&self, devices: &[Device], layouts: &[Layouts]) -> Tensors {
+        let ranks = || devices.iter().zip(&self.types).zip(layouts.iter().cycle());
         let as_x = |batches: &Vec<Batch>| {
-            ranks()
-                .zip(batches)
-                .map(|((device, types), batch)| upload_as(device, batch, types.x, layouts.x))
-                .collect()
+            let upload = |(((on, types), layouts), batch): (Place<'_>, &Batch)| {
+                upload_as(on, batch, types.x, layouts.x)
+            };
+            ranks().zip(batches).map(upload).collect()
         };
         let g = ranks()
             .zip(&self.g)
-            .map(|((device, types), batch)| upload_as(device, batch, types.other, layouts.g));
+            .map(|(((on, types), layouts), batch)| upload_as(on, batch, types.other, layouts.g));
         Tensors { x: as_x(&self.x), residuals: self.residuals.as_ref().map(as_x), g: g.collect() }
     }
 
@@ -56,22 +59,12 @@ impl Problem {
         layouts: &[Layouts],
     ) -> Result<[(Uses, Pass); 2], Error> {
         let layer = self.layer(devices);
-        let layouts: Vec<Layouts> = layouts.iter().copied().cycle().take(self.x.len()).collect();
-        let make = |make: &dyn Fn(&Device, usize) -> Tensor| -> Vec<Tensor> {
-            layer.devices().iter().enumerate().map(|(rank, device)| make(device, rank)).collect()
+        let tensors = self.tensors_as(layer.devices(), layouts);
+        let ranks = layer.devices().iter().zip(&self.types).zip(layouts.iter().cycle());
+        let room = |(((on, types), layouts), batch): (Place<'_>, &Batch)| {
+            zeros_as(on, batch, types.other, layouts.x)
         };
-        let types = &self.types;
-        let layout_of = |rank: usize| layouts[rank];
-        let as_x = |batches: &[Batch]| {
-            make(&|on, rank| upload_as(on, &batches[rank], types[rank].x, layout_of(rank).x))
-        };
-        let tensors = Tensors {
-            x: as_x(&self.x),
-            residuals: self.residuals.as_deref().map(as_x),
-            g: make(&|on, rank| upload_as(on, &self.g[rank], types[rank].other, layout_of(rank).g)),
-        };
-        let mut outputs =
-            make(&|on, rank| zeros_as(on, &self.x[rank], types[rank].other, layout_of(rank).x));
+        let mut outputs: Vec<Tensor> = ranks.zip(&self.x).map(room).collect();
         let mut pass = |uses: Uses| {
             let request = tensors.forward().write_to(&mut outputs);
             let saved = match uses {

@@ -1,12 +1,12 @@
 //! Padded batches of many forms against the definition of what counts of them.
-//!
-//! The tests of a hostile compiler have it too.
 
-use super::batches::{Padded, pass};
-use super::common::epilogue::bounds::Expected;
-use super::common::epilogue::problem::{CURVES, EPILOGUES, Problem, Uses};
-use super::common::storage::{Layouts, Types};
-use syncbn::{Device, low_level::Epilogue};
+use syncbn::low_level::Epilogue;
+
+use super::{Padded, pass};
+use crate::epilogue::bounds::Expected;
+use crate::epilogue::problem::{CURVES, EPILOGUES, Problem, Uses};
+use crate::placement::Placement;
+use crate::storage::{Layouts, Types};
 
 /// Ranks of padded batches: quads of positions and of channels, single values, samples without a
 /// value, a rank without one, several tiles per sample, a feature axis, one channel, one step.
@@ -48,9 +48,10 @@ impl Amount {
 }
 
 /// Checks every case in every layout, in storage types and epilogues in turn.
-pub fn check_all(devices: impl Fn(usize) -> Vec<Device>, keeps_mask: bool, amount: Amount) {
+pub fn check_all(on: impl Placement, keeps_mask: bool, amount: Amount) {
     let mut worst = 0f64;
-    let (mut turn, mut run) = (0, 0);
+    let mut turn = 0;
+    let mut run = 0;
     let epilogues: Vec<Epilogue> = EPILOGUES.into_iter().chain(CURVES).collect();
     for ranks in cases() {
         for layouts in Layouts::all() {
@@ -68,7 +69,7 @@ pub fn check_all(devices: impl Fn(usize) -> Vec<Device>, keeps_mask: bool, amoun
                 problem.config = problem
                     .config
                     .with_activation_mask(keeps_mask && EPILOGUES.contains(&epilogue));
-                let mut layer = problem.layer(devices(ranks.len()));
+                let mut layer = problem.layer(on.devices(ranks.len()));
                 for uses in Uses::ALL {
                     let what = format!("{ranks:?} {layouts:?} {types:?} {epilogue:?} {uses:?}");
                     layer.set_running_stats(problem.running.clone()).unwrap();

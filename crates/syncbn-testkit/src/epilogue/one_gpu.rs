@@ -2,9 +2,9 @@
 
 use syncbn::{BatchNorm, BatchNormConfig, Device, Error, SyncBatchNorm, Tensor};
 
-use super::common::*;
 use super::problem::{Pass, Problem, Tensors, Uses};
-use super::stored::*;
+use crate::batch::Batch;
+use crate::storage::{Layouts, Types, zeros_as};
 
 /// The layer of a problem.
 pub fn layer(problem: &Problem, device: &Device) -> BatchNorm {
@@ -16,17 +16,7 @@ pub fn layer(problem: &Problem, device: &Device) -> BatchNorm {
 
 /// The tensors of a call in these layouts.
 pub fn tensors(problem: &Problem, device: &Device, layouts: Layouts) -> Tensors {
-    let ranks = || problem.types.iter();
-    let as_x = |batches: &Vec<Batch>| -> Vec<Tensor> {
-        ranks()
-            .zip(batches)
-            .map(|(types, batch)| upload_as(device, batch, types.x, layouts.x))
-            .collect()
-    };
-    let g = ranks()
-        .zip(&problem.g)
-        .map(|(types, batch)| upload_as(device, batch, types.other, layouts.g));
-    Tensors { x: as_x(&problem.x), residuals: problem.residuals.as_ref().map(as_x), g: g.collect() }
+    problem.tensors_as(&vec![device.clone(); problem.x.len()], &[layouts])
 }
 
 /// Evaluation, then training, with the same tensors.

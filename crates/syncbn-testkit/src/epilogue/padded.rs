@@ -1,12 +1,18 @@
 //! Padded batches: packed values spread over samples, with what must not leak between them.
+//!
+//! `check` has batches of many forms, and compares.
 
-use syncbn::{Backward, Device, Error, Forward, SyncBatchNorm, Tensor};
+mod check;
 
-use super::common::epilogue::problem::{Pass, Problem, Uses};
-use super::common::storage::{Layouts, read_as, rounded, upload_as, zeros_as};
-use super::common::*;
+pub use check::{Amount, check_all};
+
 use pollster::block_on;
-use syncbn::DType;
+use syncbn::{DType, Device, Error, SyncBatchNorm, Tensor};
+
+use super::problem::{Pass, Problem, Tensors, Uses};
+use crate::batch::{Batch, read};
+use crate::random::Random;
+use crate::storage::{Layouts, Types, read_as, rounded, zeros_as};
 
 /// One rank of a padded batch: (N, C, T, …) and the lengths of its samples.
 #[derive(Clone, Debug)]
@@ -22,7 +28,6 @@ impl Padded {
     }
 
     /// Lengths from 0 to T, in disorder.
-    #[allow(dead_code, reason = "for binaries that have fewer tests")]
     pub fn random(dims: &[usize], random: &mut Random) -> Self {
         let lengths: Vec<u32> = (0..dims[0]).map(|_| random.below(dims[2] + 1) as u32).collect();
         Self::new(dims, &lengths)
@@ -75,43 +80,28 @@ impl Padded {
     }
 
     /// The packed values of a padded batch.
-    #[allow(dead_code, reason = "for binaries that have fewer tests")]
     pub fn spread_back(&self, padded: &[f32]) -> Vec<f32> {
         self.order().into_iter().map(|index| padded[index]).collect()
     }
 }
 
 /// The tensors of a call, in the storage types of the problem.
-pub struct Tensors {
-    pub x: Vec<Tensor>,
-    pub residuals: Option<Vec<Tensor>>,
-    pub g: Vec<Tensor>,
-}
-
-pub fn tensors(
-    problem: &Problem,
-    ranks: &[Padded],
-    devices: &[Device],
-    layouts: Layouts,
-) -> Tensors {
-    let spread = |batches: &[Batch], other: bool| -> Vec<Tensor> {
-        let of_ranks = batches.iter().zip(ranks).zip(devices).zip(&problem.types);
-        let upload = |(((batch, rank), device), types): (((&Batch, &Padded), &Device), _)| {
-            let types: &super::common::storage::Types = types;
-            let (dtype, layout) =
-                if other { (types.other, layouts.g) } else { (types.x, layouts.x) };
-            upload_as(device, &rank.spread(batch, dtype), dtype, layout)
-        };
-        of_ranks.map(upload).collect()
+fn tensors(problem: &Problem, ranks: &[Padded], devices: &[Device], layouts: Layouts) -> Tensors {
+    let spread = |batches: &[Batch], dtype: fn(&Types) -> DType| -> Vec<Batch> {
+        let of_ranks = batches.iter().zip(ranks).zip(&problem.types);
+        of_ranks.map(|((batch, rank), types)| rank.spread(batch, dtype(types))).collect()
     };
-    Tensors {
-        x: spread(&problem.x, false),
-        residuals: problem.residuals.as_deref().map(|batches| spread(batches, false)),
-        g: spread(&problem.g, true),
-    }
+    let of_x = |batches: &[Batch]| spread(batches, |types| types.x);
+    let padded = Problem {
+        x: of_x(&problem.x),
+        residuals: problem.residuals.as_deref().map(of_x),
+        g: spread(&problem.g, |types| types.other),
+        ..problem.clone()
+    };
+    padded.tensors_as(devices, &[layouts])
 }
 
-pub fn lists(ranks: &[Padded]) -> Vec<Vec<u32>> {
+fn lists(ranks: &[Padded]) -> Vec<Vec<u32>> {
     ranks.iter().map(|rank| rank.lengths.clone()).collect()
 }
 
@@ -124,7 +114,7 @@ pub fn pass(
     uses: Uses,
 ) -> Result<Pass, String> {
     let failed = |error: Error| error.to_string();
-    let Tensors { x, residuals, g } = tensors(problem, ranks, layer.devices(), layouts);
+    let tensors = tensors(problem, ranks, layer.devices(), layouts);
     let mut outputs: Vec<Tensor> = layer
         .devices()
         .iter()
@@ -135,22 +125,16 @@ pub fn pass(
             zeros_as(device, &like, types.other, layouts.x)
         })
         .collect();
-    let mut forward = Forward::of(&x).lengths(lists(ranks));
-    if let Some(residuals) = &residuals {
-        forward = forward.residual(residuals);
-    }
-    let forward = forward.write_to(&mut outputs);
+    let forward = tensors.forward().lengths(lists(ranks)).write_to(&mut outputs);
     let saved = match uses {
         Uses::Group => block_on(layer.forward_train(forward)),
         Uses::Running => block_on(layer.forward_eval(forward)),
     }
     .map_err(failed)?
     .saved;
-    let mut backward = Backward::of(&x, &g);
-    if saved.needs_residual() {
-        backward = backward.residual(residuals.as_ref().expect("a residual"));
-    }
-    let backward = block_on(layer.backward(&saved, backward)).map_err(failed)?;
+    let needed =
+        if saved.needs_residual() { tensors.backward() } else { tensors.backward_without() };
+    let backward = block_on(layer.backward(&saved, needed)).map_err(failed)?;
     let gathered = |tensors: &[Tensor]| -> Result<Vec<Vec<f32>>, String> {
         tensors
             .iter()
