@@ -13,5 +13,4 @@ mod micro_batches;
 mod page;
 
 use crate::common;
-use crate::group_backward::compare;
-use crate::group_backward::problem;
+use crate::common::backward::{compare, problem};

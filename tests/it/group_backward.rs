@@ -8,12 +8,9 @@
 //! must be caught.
 
 mod accuracy;
-mod check;
-pub mod compare;
 mod differences;
 mod modes;
 mod not_finite;
-pub mod problem;
 mod range;
 mod rewritten;
 mod rows;
@@ -24,10 +21,10 @@ mod ways;
 mod wrong;
 
 use crate::common;
+use crate::common::backward::{compare, problem};
 
-use check::check;
 use common::*;
-use compare::compare_gradients;
+use compare::{check, compare_gradients};
 use problem::{Found, Problem, Uses};
 
 /// Checks one list of shapes on every kind of group and prints the worst error.

@@ -9,9 +9,8 @@ use syncbn::{Backward, BatchNorm, BatchNormConfig, Device, SyncBatchNorm, Tensor
 use syncbn_reference::{Divisor, Running};
 
 use crate::common;
-use crate::group_backward::{
-    compare::compare_gradients, problem::Found, problem::Problem, problem::Uses,
-};
+use crate::common::backward::compare::compare_gradients;
+use crate::common::backward::problem::{Found, Problem, Uses};
 use common::*;
 
 const DIMS: [usize; 3] = [6, 5, 7];

@@ -14,7 +14,8 @@ use syncbn_reference::bounds::{TOLERANCE, mean_error};
 use syncbn_reference::{self as reference, Affine, Correction, Running};
 
 use crate::common;
-use crate::group_backward::problem::{Problem, with_ranks};
+use crate::common::backward::problem::Problem;
+use crate::common::oracle::with_ranks;
 use common::*;
 
 /// Three ranks of different sizes, one of them empty.

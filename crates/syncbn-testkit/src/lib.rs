@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod adapter;
+pub mod backward;
 pub mod batch;
 pub mod compare;
 pub mod cost;

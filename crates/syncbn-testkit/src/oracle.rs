@@ -7,8 +7,8 @@ use crate::batch::{Batch, Parameters};
 
 /// The f64 definition of training on these batches.
 pub fn definition(batches: &[Batch], parameters: Option<&Parameters>, eps: f64) -> TrainForward {
-    with_ranks(batches, parameters, |ranks, affine| {
-        reference::forward_train(ranks, affine, eps).expect("valid")
+    with_affine(parameters, |affine| {
+        with_ranks(batches, |ranks| reference::forward_train(ranks, affine, eps).expect("valid"))
     })
 }
 
@@ -23,23 +23,32 @@ pub fn definition_with(
     let y = |ranks: &[RankBatch<'_>], affine: Affine<'_>| {
         reference::forward_with_statistics(ranks, mean, var, affine, eps).expect("valid")
     };
-    with_ranks(batches, parameters, y)
+    with_affine(parameters, |affine| with_ranks(batches, |ranks| y(ranks, affine)))
 }
 
-fn with_ranks<T>(
-    batches: &[Batch],
-    parameters: Option<&Parameters>,
-    apply: impl FnOnce(&[RankBatch<'_>], Affine<'_>) -> T,
-) -> T {
-    let values: Vec<Vec<f64>> = batches.iter().map(|batch| widened(&batch.values)).collect();
-    let ranks: Vec<RankBatch<'_>> = batches
-        .iter()
-        .zip(&values)
-        .map(|(batch, values)| RankBatch { dims: &batch.dims, values })
-        .collect();
+fn with_affine<T>(parameters: Option<&Parameters>, apply: impl FnOnce(Affine<'_>) -> T) -> T {
     let weight = parameters.map(|parameters| widened(&parameters.weight));
     let bias = parameters.map(|parameters| widened(&parameters.bias));
-    apply(&ranks, Affine { weight: weight.as_deref(), bias: bias.as_deref() })
+    apply(Affine { weight: weight.as_deref(), bias: bias.as_deref() })
+}
+
+/// The batches in f64, as the definition takes them.
+pub fn with_ranks<T>(batches: &[Batch], apply: impl FnOnce(&[RankBatch<'_>]) -> T) -> T {
+    apply(&ranks(batches, &wide(batches)))
+}
+
+/// The values of batches in f64.
+pub fn wide(batches: &[Batch]) -> Vec<Vec<f64>> {
+    batches.iter().map(|batch| widened(&batch.values)).collect()
+}
+
+/// Values in the shapes of batches, as the definition takes them.
+pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<'a>> {
+    batches
+        .iter()
+        .zip(values)
+        .map(|(batch, values)| RankBatch { dims: &batch.dims, values })
+        .collect()
 }
 
 /// What every rank gets of the ranks' own gradients of a parameter.

@@ -1,8 +1,8 @@
 //! Gradients where the mean is large beside the deviation, where ranks are far apart, and where eps
 //! is above the variance.
 
-use super::check::check;
 use super::common::*;
+use super::compare::check;
 use super::problem::Problem;
 
 #[test]

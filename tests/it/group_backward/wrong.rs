@@ -3,9 +3,10 @@
 use syncbn::stats::RunningStats;
 use syncbn_reference::{Divisor, Running};
 
+use super::common::oracle::with_ranks;
 use super::common::*;
 use super::compare::compare_gradients;
-use super::problem::{Found, Problem, Uses, with_ranks};
+use super::problem::{Found, Problem, Uses};
 
 /// The formulas of forward and backward with each term in the open, so that one can be wrong.
 struct Formula {

@@ -21,7 +21,7 @@ mod preactivation;
 mod slack;
 
 use syncbn::{DType, Device, config::Activation, low_level::Epilogue};
-use syncbn_reference::{self as reference, Gradients, RankBatch};
+use syncbn_reference::{self as reference, Gradients};
 
 use syncbn_reference::activation::Activation as Definition;
 use syncbn_reference::bounds::{self, Preactivation, Terms};
@@ -29,7 +29,7 @@ use syncbn_reference::bounds::{self, Preactivation, Terms};
 use super::problem::{Pass, Problem, Uses};
 use crate::batch::Batch;
 use crate::compare::worst_share;
-use crate::oracle::widened;
+use crate::oracle::{ranks, wide, widened};
 use crate::storage::{Layouts, Types, half_ulp};
 use slack::Slack;
 
@@ -61,18 +61,6 @@ pub fn derivative(epilogue: Epilogue, v: f64) -> f64 {
 
 /// The allowed errors of a curve and its derivative, relative to |v| and to the largest derivative.
 const CURVE_ERROR: f64 = 8.0 * bounds::HALF_ULP;
-
-pub fn wide(batches: &[Batch]) -> Vec<Vec<f64>> {
-    batches.iter().map(|batch| widened(&batch.values)).collect()
-}
-
-pub fn ranks<'a>(batches: &'a [Batch], values: &'a [Vec<f64>]) -> Vec<RankBatch<'a>> {
-    batches
-        .iter()
-        .zip(values)
-        .map(|(batch, values)| RankBatch { dims: &batch.dims, values })
-        .collect()
-}
 
 /// The definition of one call, with its bounds.
 pub struct Expected {

@@ -37,7 +37,7 @@ impl Problem {
         Tensors { x: upload(layer, &self.x), residuals, g: upload(layer, &self.g) }
     }
 
-    /// The tensors of a call on these devices, in its storage types; ranks take the layouts in turn.
+    /// The tensors of a call on these devices, in its storage types; ranks take layouts in turn.
     pub fn tensors_as(&self, devices: &[Device], layouts: &[Layouts]) -> Tensors {
         let ranks = || devices.iter().zip(&self.types).zip(layouts.iter().cycle());
         let as_x = |batches: &Vec<Batch>| {

@@ -4,10 +4,9 @@ use syncbn::low_level::Epilogue;
 use syncbn_reference::Affine;
 use syncbn_reference::bounds::{Call, Preactivation, Statistics};
 
-use super::{ranks, wide};
 use crate::compare::TOLERANCE_ULP;
 use crate::epilogue::problem::{Problem, Uses};
-use crate::oracle::widened;
+use crate::oracle::{ranks, wide, widened};
 
 impl Problem {
     /// The activation's input, per rank and channels first.

@@ -8,9 +8,9 @@ use syncbn_reference::bounds::{TOLERANCE, mean_error};
 use syncbn_reference::{self as reference, Cotangents};
 
 use super::case::Case;
-use crate::epilogue::bounds::{derivative, ranks, wide};
+use crate::epilogue::bounds::derivative;
 use crate::epilogue::problem::{Problem, Uses};
-use crate::oracle::{reduced, widened};
+use crate::oracle::{ranks, reduced, wide, widened};
 use crate::storage::half_ulp;
 
 /// What it should give, and how far from it each number may be.

@@ -1,14 +1,16 @@
 //! Whether gradients are those of the definition, within what rounding explains
 //! (`syncbn_reference::bounds`).
 
+use syncbn::config::AffineGradient;
 use syncbn::stats::{BackwardReport, GlobalGradientSums, GradientSums};
 use syncbn_reference::bounds::{self, Terms};
 use syncbn_reference::{self as reference, Gradients};
 
-use super::common::worst_share;
-use super::common::*;
-use super::problem::{Found, Problem, Uses, with_ranks};
-use syncbn::config::AffineGradient;
+use super::problem::{Found, Problem, Uses};
+use crate::batch::{Batch, bits, read};
+use crate::compare::{TOLERANCE_ULP, compare, worst_share};
+use crate::oracle::{definition, widened, with_ranks};
+use crate::placement::Placement;
 
 /// Statistics that normalized, and what may be wrong with their mean.
 struct Statistics {
@@ -53,6 +55,20 @@ impl Statistics {
         }
         terms
     }
+}
+
+/// A training step compared with the definition, y included; the worst error of a gradient as a
+/// share of its tolerance.
+pub fn check(on: impl Placement, problem: &Problem) -> Result<f64, String> {
+    let (forward, backward) = problem.train(on).map_err(|error| error.to_string())?;
+    let y = definition(&problem.batches, Some(&problem.parameters), problem.config.eps).outputs;
+    compare(&problem.batches, &read(&forward.output), &y, TOLERANCE_ULP)?;
+    for (grad_input, batch) in backward.input.iter().zip(&problem.batches) {
+        assert_eq!(grad_input.dims(), batch.dims);
+    }
+    let found = Found::read(&backward);
+    check_report(problem, Uses::Group, backward.report.as_ref().unwrap(), &found)?;
+    compare_gradients(problem, Uses::Group, &found, &problem.definition(Uses::Group))
 }
 
 /// The worst error as a share of its tolerance, or what is wrong.
@@ -124,7 +140,8 @@ pub fn check_report(
     report: &BackwardReport,
     found: &Found,
 ) -> Result<(), String> {
-    let (ranks, channels) = (problem.batches.len(), problem.channels());
+    let ranks = problem.batches.len();
+    let channels = problem.channels();
     let local = report.local.ranks();
     if local.len() != ranks || local.iter().any(|rank| rank.len() != channels) {
         return Err("the report does not hold one sum per rank and channel".to_owned());

@@ -3,13 +3,13 @@
 
 use pollster::block_on;
 use syncbn::stats::RunningStats;
-use syncbn::{
-    Backward, BatchNormConfig, Error, Gradients, Normalized, SyncBatchNorm, Tensor,
-    config::AffineGradient,
-};
-use syncbn_reference::{self as reference, RankBatch};
+use syncbn::{Backward, BatchNormConfig, Error, Gradients, Normalized, SyncBatchNorm, Tensor};
+use syncbn_reference as reference;
 
-use super::common::*;
+use crate::batch::{Batch, Parameters, bits, read, upload};
+use crate::oracle::{reduced, widened, with_ranks};
+use crate::placement::Placement;
+use crate::random::Random;
 
 /// What a forward call normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,9 +81,9 @@ impl Problem {
     }
 
     /// A layer with this configuration, these parameters and these running statistics.
-    pub fn layer(&self, kind: Kind) -> SyncBatchNorm {
+    pub fn layer(&self, on: impl Placement) -> SyncBatchNorm {
         let mut layer =
-            SyncBatchNorm::new(self.config.clone(), kind.devices(self.batches.len())).unwrap();
+            SyncBatchNorm::new(self.config.clone(), on.devices(self.batches.len())).unwrap();
         let bias = self.config.bias.then_some(self.parameters.bias.as_slice());
         layer.set_parameters(self.weight(), bias).unwrap();
         if self.config.track_running_stats {
@@ -101,17 +101,18 @@ impl Problem {
     }
 
     /// A training step and its gradients.
-    pub fn train(&self, kind: Kind) -> Result<Trained, Error> {
-        let layer = self.layer(kind);
-        let (x, g) = (self.inputs(&layer), self.upstream(&layer));
+    pub fn train(&self, on: impl Placement) -> Result<Trained, Error> {
+        let layer = self.layer(on);
+        let x = self.inputs(&layer);
+        let g = self.upstream(&layer);
         let forward = block_on(layer.forward_train(&x))?;
         let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g)))?;
         Ok((forward, backward))
     }
 
     /// [`train`](Self::train), and what it found.
-    pub fn found(&self, kind: Kind) -> Found {
-        Found::read(&self.train(kind).unwrap().1)
+    pub fn found(&self, on: impl Placement) -> Found {
+        Found::read(&self.train(on).unwrap().1)
     }
 
     /// The gradients by definition; those of weight and bias local, or of the group where the call
@@ -124,7 +125,8 @@ impl Problem {
             with_ranks(&self.grad_outputs, |gs| match uses {
                 Uses::Group => reference::backward_train(xs, gs, weight, eps).unwrap(),
                 Uses::Running => {
-                    let (mean, var) = (widened(&self.running.mean), widened(&self.running.var));
+                    let mean = widened(&self.running.mean);
+                    let var = widened(&self.running.var);
                     reference::backward_with_statistics(xs, gs, &mean, &var, weight, eps).unwrap()
                 }
                 Uses::Local => {
@@ -152,26 +154,6 @@ impl Problem {
         }
         gradients
     }
-}
-
-/// What every rank gets of the ranks' own gradients.
-fn reduced(local: Vec<Vec<f64>>, of: AffineGradient) -> Vec<Vec<f64>> {
-    let divisor = match of {
-        AffineGradient::Local => return local,
-        AffineGradient::GroupSum => 1.0,
-        AffineGradient::GroupMean => local.len() as f64,
-    };
-    let sum = |channel: usize| local.iter().map(|rank| rank[channel]).sum::<f64>() / divisor;
-    let sums: Vec<f64> = (0..local[0].len()).map(sum).collect();
-    vec![sums; local.len()]
-}
-
-/// The batches in f64, as the definition takes them.
-pub fn with_ranks<T>(batches: &[Batch], apply: impl FnOnce(&[RankBatch<'_>]) -> T) -> T {
-    let values: Vec<Vec<f64>> = batches.iter().map(|batch| widened(&batch.values)).collect();
-    let ranks =
-        batches.iter().zip(&values).map(|(batch, values)| RankBatch { dims: &batch.dims, values });
-    apply(&ranks.collect::<Vec<_>>())
 }
 
 impl Found {

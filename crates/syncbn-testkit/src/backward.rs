@@ -1,0 +1,4 @@
+//! Backward of a group: problems, what the definition says of them, and comparisons.
+
+pub mod compare;
+pub mod problem;
