@@ -3,6 +3,7 @@
 
 use syncbn::low_level::shaders::Variant;
 
+use super::common::kernel::dispatch;
 use super::common::{self, first_seed};
 use super::rewrite::rewritten;
 
@@ -10,8 +11,6 @@ use super::rewrite::rewritten;
 mod centers;
 #[path = "../it/kernels/gradients.rs"]
 mod gradients;
-#[path = "../it/kernels/machine.rs"]
-mod machine;
 
 /// The sources that a kernel is compiled from: some that the compiler makes of it.
 fn sources(own: &str) -> Vec<String> {

@@ -8,11 +8,11 @@ mod flat;
 mod fused;
 mod gradients;
 mod integers;
-mod machine;
 mod steps;
 mod tiles;
 
 use crate::common;
+use crate::common::kernel::dispatch;
 
 /// The sources that a kernel is compiled from: its own.
 fn sources(own: &str) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Kernels by themselves, run by wgpu alone.
 
+pub mod dispatch;
+
 use wgpu::util::DeviceExt;
 use wgpu::{BufferBinding, BufferUsages as Usage};
 

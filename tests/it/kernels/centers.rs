@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use syncbn::low_level::plan::{DeviceCaps, Merge, Role};
 use syncbn::low_level::shaders::RunningForm;
 
-use super::machine::run;
+use super::dispatch::run;
 use super::sources;
 
 const CHANNELS: usize = 300;

@@ -12,7 +12,7 @@ use syncbn::low_level::plan::{
 use syncbn::low_level::{Epilogue, Shape};
 
 use super::common::Random;
-use super::machine::run_padded;
+use super::dispatch::run_padded;
 
 /// Of a device that may finish however many workgroups there are.
 pub const CAPS: DeviceCaps = DeviceCaps { step_lanes: 16, ..DeviceCaps::PORTABLE };

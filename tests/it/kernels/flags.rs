@@ -7,7 +7,7 @@ use syncbn::low_level::Shape;
 use syncbn::low_level::plan::{Activation, DeviceCaps, Dispatch, LayerFlags, Role, SumsPlan};
 use syncbn::low_level::shaders::TileParams;
 
-use super::machine::run;
+use super::dispatch::run;
 
 const SINGLE: DeviceCaps = DeviceCaps { quads: false, ..DeviceCaps::PORTABLE };
 const STEPS: usize = 16;

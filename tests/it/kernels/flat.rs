@@ -10,7 +10,7 @@ use syncbn::low_level::{Epilogue, Shape};
 use super::common::Random;
 use super::common::epilogue::problem::{CURVES, EPILOGUES};
 use super::common::storage::Types;
-use super::machine::run;
+use super::dispatch::run;
 
 /// Planes of every remainder of 4 from a single quad on, and beyond a step of 1024 addresses; one
 /// channel, whose end meets its own beginning; an end within a workgroup, and one behind many.

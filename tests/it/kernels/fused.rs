@@ -13,8 +13,8 @@ use syncbn::low_level::shaders::Access;
 use syncbn::low_level::{Epilogue, Shape};
 
 use super::common::Random;
+use super::dispatch::run;
 use super::finishing::{CAPS, bits, contents_of, each_input, merge};
-use super::machine::run;
 
 const CURVE: Epilogue = Epilogue { activation: Act::Silu, ..Epilogue::NONE };
 const LEAKY: Epilogue = Epilogue { activation: Act::LeakyRelu(0.25), ..Epilogue::NONE };

@@ -2,7 +2,7 @@
 
 use syncbn::low_level::plan::{DeviceCaps, Merge, ParameterGradients, Role, accumulation};
 
-use super::machine::run;
+use super::dispatch::run;
 use super::sources;
 
 /// What has to meet every other: what is not finite, what leaves f32 where it is doubled, and

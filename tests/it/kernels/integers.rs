@@ -6,7 +6,7 @@ use syncbn::low_level::Shape;
 use syncbn::low_level::plan::{Activation, DeviceCaps, Role, SumsPlan, Taken};
 
 use super::common::Random;
-use super::machine::run;
+use super::dispatch::run;
 use super::sources;
 
 /// Words of a tile: most are as large as words get, so that every addition carries.

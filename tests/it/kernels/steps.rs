@@ -9,7 +9,7 @@ use syncbn::low_level::plan::{
 use syncbn::low_level::{Epilogue, Shape};
 
 use super::common::Random;
-use super::machine::run;
+use super::dispatch::run;
 
 const EIGHT: DeviceCaps = DeviceCaps::PORTABLE;
 const SIXTEEN: DeviceCaps = DeviceCaps { step_lanes: 16, ..EIGHT };

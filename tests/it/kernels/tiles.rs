@@ -12,8 +12,8 @@ use syncbn::low_level::plan::{
 };
 
 use super::common::Random;
+use super::dispatch::run;
 use super::finishing::{bits, merge};
-use super::machine::run;
 
 const CAPS: DeviceCaps = DeviceCaps::PORTABLE;
 /// Channels first: of 16,384 values a tile, of 4,096 single ones, and a last tile that is short.

@@ -1,5 +1,4 @@
-//! A device that runs one dispatch of a plan, and gives back what the kernel has left in its
-//! buffers.
+//! A dispatch of a plan by itself, and what the kernel has left in its buffers.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -7,11 +6,10 @@ use std::sync::OnceLock;
 use bytemuck::Pod;
 use syncbn::low_level::plan::{Dispatch, LENGTHS_BYTES, Role};
 use syncbn::low_level::shaders::{Access, Variant};
-use syncbn::wgpu;
 use wgpu::BufferUsages as Usage;
 
-use super::common::adapter;
-use super::common::kernel::{Gpu, pipeline};
+use super::{Gpu, pipeline};
+use crate::adapter::adapter;
 
 /// A device, with f64 where the adapter has it, which sources of the hostile compiler need.
 fn gpu() -> &'static Gpu {
