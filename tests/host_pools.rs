@@ -59,7 +59,8 @@ fn while_blocked<T>(
     let closed = gate.lock().unwrap();
     let (begin, begun) = channel();
     for _ in 0..threads {
-        let (gate, begin) = (gate.clone(), begin.clone());
+        let gate = gate.clone();
+        let begin = begin.clone();
         spawn(Box::new(move || {
             begin.send(()).unwrap();
             drop(gate.lock());
@@ -202,7 +203,8 @@ fn ranks_that_are_tasks_of_the_pool_they_compute_on_do_not_run_within_each_other
                 (0..RANKS).map(|_| Mutex::new(None)).collect();
             pool.scope(|scope| {
                 for (group, result) in process_groups(RANKS, DEADLINE).into_iter().zip(&results) {
-                    let (device, batch) = (&device, &batch);
+                    let device = &device;
+                    let batch = &batch;
                     scope.spawn(move |_| {
                         let x = batch.upload(device);
                         *result.lock().unwrap() =
@@ -246,8 +248,10 @@ fn a_rank_that_waits_for_its_helpers_does_not_begin_another_rank_on_its_thread()
             });
             let (end, results) = channel();
             for group in process_groups(2, DEADLINE) {
-                let (device, x, begun, end) =
-                    (device.clone(), x.clone(), begun.clone(), end.clone());
+                let device = device.clone();
+                let x = x.clone();
+                let begun = begun.clone();
+                let end = end.clone();
                 pool.spawn(move || {
                     let layer = SyncBatchNorm::new(BatchNormConfig::torch(64), [device]).unwrap();
                     let layer = layer.in_group(&group).unwrap();

@@ -62,7 +62,8 @@ fn three(turn: usize) -> Vec<Device> {
 /// Every combination of storage types, layouts and kind of shape; weight, bias and number of
 /// dimensions in turn.
 fn check_all(devices: impl Fn(usize) -> Vec<Device>) {
-    let (mut turn, mut worst) = (0, 0f64);
+    let mut turn = 0;
+    let mut worst = 0f64;
     for types in Types::all() {
         for kind in Kind::ALL {
             for layouts in Layouts::all() {

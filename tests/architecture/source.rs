@@ -145,7 +145,8 @@ pub fn tokens(code: &str) -> Vec<(usize, String)> {
 /// First segments of the paths that start at `tokens[at]`: one, or those of a `{…}` group.
 pub fn first_segments(tokens: &[(usize, String)], at: usize) -> Vec<&(usize, String)> {
     let mut segments = Vec::new();
-    let (mut depth, mut starts) = (0, true);
+    let mut depth = 0;
+    let mut starts = true;
     for token in &tokens[at..] {
         match token.1.as_str() {
             "{" => (depth, starts) = (depth + 1, depth == 0),

@@ -66,7 +66,8 @@ fn compare(file: &[u8], layer: &str, state: &StateDict, eps: f64) -> (f64, f64) 
         |values: &Option<Vec<f32>>, channel: usize| f64::from(values.as_ref().unwrap()[channel]);
     let largest = expected.iter().fold(0f32, |largest, y| largest.max(y.abs()));
     let ulp = f64::from(largest.next_up() - largest);
-    let (mut share, mut ulps) = (0f64, 0f64);
+    let mut share = 0f64;
+    let mut ulps = 0f64;
     for (index, (found, expected)) in y.iter().zip(&expected).enumerate() {
         let c = index / positions % dims[1];
         let alpha = of(&state.weight, c).abs() / (of(&state.running_var, c) + eps).sqrt();

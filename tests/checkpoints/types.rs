@@ -75,7 +75,8 @@ fn what_is_no_count_of_steps_is_refused_with_its_value() {
     ];
     for (dtype, bytes, found) in cases {
         let error = with_counter(dtype, &bytes).unwrap_err();
-        let (name, found) = ("bn.num_batches_tracked".to_owned(), found.to_owned());
+        let name = "bn.num_batches_tracked".to_owned();
+        let found = found.to_owned();
         assert_eq!(error, StateError::Count { name, found });
     }
     let error = with_counter(Dtype::BOOL, &[1]).unwrap_err();
@@ -99,7 +100,8 @@ fn weights_of_16_and_64_bits_are_widened_exactly() {
     let halves = [0x7bff, 0x0001, 0x0400, 0x3555, 0x8000].map(f16::from_bits);
     let brains = [0x7f7f, 0x0001, 0x0080, 0x3eab, 0x8000].map(bf16::from_bits);
     for chunk in 0..3 {
-        let (half, brain) = (&halves[chunk..chunk + 3], &brains[chunk..chunk + 3]);
+        let half = &halves[chunk..chunk + 3];
+        let brain = &brains[chunk..chunk + 3];
         let bytes = half.iter().flat_map(|value| value.to_le_bytes()).collect();
         let found = with_weight(Dtype::F16, bytes).unwrap().weight.unwrap();
         let expected: Vec<f32> = half.iter().map(|value| value.to_f64() as f32).collect();

@@ -115,7 +115,8 @@ impl Caller for Synchronized {
         given: Given<'_>,
         grad_outputs: &[Tensor],
     ) -> Result<Differentiated, Error> {
-        let (layer, saved) = (&self.layer, &passed.saved);
+        let layer = &self.layer;
+        let saved = &passed.saved;
         match (given.x, grad_outputs) {
             _ if passed.by_hand => block_on(self.backward_by_hand(saved, given, grad_outputs)),
             ([x], [grad_output]) => {
@@ -177,15 +178,16 @@ impl Synchronized {
         given: Given<'_>,
         grad_outputs: &[Tensor],
     ) -> Result<Differentiated, Error> {
-        let (layer, config) = (&self.layer, self.layer.config());
+        let layer = &self.layer;
+        let config = self.layer.config();
         let targets = |exists: bool| {
             let zeros = || {
                 layer.devices().iter().map(|device| device.zeros(&[config.num_features])).collect()
             };
             (exists && !config.freeze_affine).then(zeros).transpose()
         };
-        let (mut weights, mut biases): (Option<Vec<Tensor>>, Option<Vec<Tensor>>) =
-            (targets(config.weight)?, targets(config.bias)?);
+        let mut weights: Option<Vec<Tensor>> = targets(config.weight)?;
+        let mut biases: Option<Vec<Tensor>> = targets(config.bias)?;
         let request = || read_again(Backward::of(given.x, grad_outputs), given.residuals);
         let sums = request().weight_gradient(weights.as_mut()).bias_gradient(biases.as_mut());
         let local = layer.local_gradient_sums(saved, sums).await?;

@@ -242,7 +242,9 @@ impl Verdict {
 /// The message of a failure names the worst value, as shares of the tolerance go.
 pub fn compare(check: &Check, observed: &[f64]) -> Verdict {
     if check.positions.is_none() && observed.len() != check.expected.len() {
-        let (name, found, expected) = (&check.name, observed.len(), check.expected.len());
+        let name = &check.name;
+        let found = observed.len();
+        let expected = check.expected.len();
         return Verdict::failed(format!(
             "{name}: {found} values were observed, {expected} are expected"
         ));
@@ -251,10 +253,12 @@ pub fn compare(check: &Check, observed: &[f64]) -> Verdict {
     let mut wrong = 0;
     let mut worst: Option<(f64, String)> = None;
     for (i, &expected) in check.expected.iter().enumerate() {
-        let (position, channel) = (check.position(i), check.channel(i));
+        let position = check.position(i);
+        let channel = check.channel(i);
         let (Some(&found), Some(tolerance)) = (observed.get(position), check.tolerance_of(i))
         else {
-            let (name, len) = (&check.name, observed.len());
+            let name = &check.name;
+            let len = observed.len();
             return Verdict::failed(format!(
                 "{name}[{position}]: no such value among {len}, or no tolerance for it"
             ));

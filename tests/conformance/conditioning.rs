@@ -183,7 +183,8 @@ impl Channel {
 
     /// Of dx through the batch's statistics.
     pub fn tol_dx(&self) -> f64 {
-        let (mean_g, mean_g_xhat) = (self.sum_abs_g / self.count, self.sum_abs_g_xhat / self.count);
+        let mean_g = self.sum_abs_g / self.count;
+        let mean_g_xhat = self.sum_abs_g_xhat / self.count;
         let size = (1.0 + self.max_xhat) * (self.max_g + mean_g_xhat);
         let moved = self.inv_std * self.dm() * (mean_g + mean_g_xhat + self.max_xhat * mean_g);
         self.k() * (RELATIVE * size + 4.0 * moved)

@@ -115,7 +115,8 @@ impl Definition<'_> {
             let of_rank = |of: &Vec<f32>| of.iter().copied().map(f64::from).collect();
             vectors.as_ref().map(|vectors| vectors.iter().map(of_rank).collect())
         };
-        let (weights, biases) = (widen(&self.cotangents.weights), widen(&self.cotangents.biases));
+        let weights = widen(&self.cotangents.weights);
+        let biases = widen(&self.cotangents.biases);
         let given =
             Given { inputs: self.v, weights: weights.as_deref(), biases: biases.as_deref() };
         let Self { x, g, weight, eps, .. } = *self;

@@ -18,12 +18,12 @@ pub fn entering(scenario: &Scenario, step: &Step, (mean, var): (&[f64], &[f64]))
         values.as_ref().map_or(fill, |v| v[c].into())
     };
     let of_rank = |(rank, input): (usize, &RankTensor)| {
-        let (map, residual) =
-            (input.map(), step.residuals.as_ref().map(|ranks| &ranks[rank].values));
+        let map = input.map();
+        let residual = step.residuals.as_ref().map(|ranks| &ranks[rank].values);
         let value = |(i, &x): (usize, &f32)| {
             let c = map.channel(i);
-            let (weight, bias) =
-                (parameter(&scenario.weight, c, 1.0), parameter(&scenario.bias, c, 0.0));
+            let weight = parameter(&scenario.weight, c, 1.0);
+            let bias = parameter(&scenario.bias, c, 0.0);
             let sum = var[c] + scenario.config.eps;
             let inv_std = if sum == 0.0 { 0.0 } else { 1.0 / sum.sqrt() };
             weight * (f64::from(x) - mean[c]) * inv_std
@@ -41,7 +41,8 @@ pub fn passed(
     step: &Step,
     statistics: (&[f64], &[f64]),
 ) -> Option<Vec<RankTensor>> {
-    let (mut passed, epilogue) = (step.grad_outputs.clone()?, epilogue_of(&scenario.config));
+    let mut passed = step.grad_outputs.clone()?;
+    let epilogue = epilogue_of(&scenario.config);
     for (g, v) in passed.iter_mut().zip(entering(scenario, step, statistics)) {
         g.values.iter_mut().zip(v).for_each(|(g, v)| *g *= derivative(epilogue, v) as f32);
     }

@@ -48,7 +48,8 @@ impl Formula {
 
     /// What is wrong about an epilogue alone, with the half that shows it.
     pub fn wrong_epilogues(epilogue: Epilogue) -> Vec<(Self, Part)> {
-        let (activates, adds) = (epilogue.activates(), epilogue.adds_residual());
+        let activates = epilogue.activates();
+        let adds = epilogue.adds_residual();
         let all = [
             (Self::NoActivation, Part::Forward, activates),
             (Self::ActivationFirst, Part::Forward, activates && adds),

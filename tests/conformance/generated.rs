@@ -296,12 +296,13 @@ fn expect(
     };
 
     let gradients = oracle.gradients.ok_or("the oracle gave no gradients")?;
-    let (weights, biases) =
-        (gradients.grad_weights.unwrap_or_default(), gradients.grad_biases.unwrap_or_default());
+    let weights = gradients.grad_weights.unwrap_or_default();
+    let biases = gradients.grad_biases.unwrap_or_default();
     let mut checks = Vec::new();
     for (rank, input) in step.inputs.iter().enumerate() {
         let at = |what: &str| format!("{k}.r{rank}.{what}");
-        let (y, dx) = (oracle.outputs[rank].clone(), gradients.grad_inputs[rank].clone());
+        let y = oracle.outputs[rank].clone();
+        let dx = gradients.grad_inputs[rank].clone();
         // A residual is one more term of y, and its gradient is made by no arithmetic but a
         // curve's.
         let residual = step.residuals.as_ref().map_or(0.0, |ranks| largest(&ranks[rank].values));
@@ -343,7 +344,8 @@ fn expect(
     }
     let running = oracle.running.ok_or("the oracle kept no running statistics")?;
     if let Some(batch) = batch {
-        let (mean, var) = (batch.mean.clone(), batch.var_biased.clone());
+        let mean = batch.mean.clone();
+        let var = batch.var_biased.clone();
         checks.push(Check::vector(
             format!("{k}.mean"),
             Quantity::Mean,
@@ -365,9 +367,11 @@ fn expect(
             .zip(&given.1)
             .map(|(c, &old)| c.tol_running_var(old, f, unbiased(c)))
             .collect();
-        let (name, values) = (format!("{k}.running_mean"), running.0.clone());
+        let name = format!("{k}.running_mean");
+        let values = running.0.clone();
         checks.push(Check::vector(name, Quantity::RunningMean, values, tol_mean));
-        let (name, values) = (format!("{k}.running_var"), running.1.clone());
+        let name = format!("{k}.running_var");
+        let values = running.1.clone();
         checks.push(Check::vector(name, Quantity::RunningVar, values, tol_var));
     }
     let step = &mut scenario.steps[i];
@@ -385,8 +389,10 @@ fn largest(values: &[f32]) -> f64 {
 fn input(recipe: &Recipe, rank: usize, dims: &[usize], random: &mut Random) -> RankTensor {
     let spatial: usize = dims[2..].iter().product();
     let value = |i: usize| {
-        let (row, inner) = (i / spatial, i % spatial);
-        let (channel, index) = (row % dims[1], row / dims[1] * spatial + inner);
+        let row = i / spatial;
+        let inner = i % spatial;
+        let channel = row % dims[1];
+        let index = row / dims[1] * spatial + inner;
         (recipe.value)(Place { channel, rank, index, noise: random.normal() }) as f32
     };
     RankTensor::new(dims.to_vec(), (0..dims.iter().product()).map(value).collect())

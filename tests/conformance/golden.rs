@@ -114,8 +114,9 @@ fn groups(
             case.groups
         )));
     }
-    let dtype = |name: &str| dtype_of(name).map_err(|what| store.wrong(&what));
-    let (dtype, parameter_dtype) = (dtype(&case.dtype)?, dtype(&case.param_dtype)?);
+    let stored_as = |name: &str| dtype_of(name).map_err(|what| store.wrong(&what));
+    let dtype = stored_as(&case.dtype)?;
+    let parameter_dtype = stored_as(&case.param_dtype)?;
     let layout = if case.channel_axis == 1 { Layout::ChannelsFirst } else { Layout::ChannelsLast };
     let group = |(index, ranks): (usize, &Vec<usize>)| {
         let mut ranks = ranks.clone();
@@ -195,7 +196,8 @@ impl Reader<'_> {
 
     /// Errors in ulp of different types are not for one line of the table.
     fn kind(&self) -> String {
-        let (kind, dtype) = (&self.case.kind, self.dtype.to_string());
+        let kind = &self.case.kind;
+        let dtype = self.dtype.to_string();
         if self.dtype == DType::F32 || *kind == dtype {
             kind.clone()
         } else {
@@ -238,10 +240,8 @@ impl Reader<'_> {
 
     fn vector(&self, name: String, tolerance: &str, quantity: Quantity) -> Result<Check, String> {
         let channels = self.case.channels;
-        let (expected, tolerance) = (
-            self.store.channel_f64(&name, channels)?,
-            self.store.channel_f64(tolerance, channels)?,
-        );
+        let expected = self.store.channel_f64(&name, channels)?;
+        let tolerance = self.store.channel_f64(tolerance, channels)?;
         let mut check = Check::vector(name, quantity, expected, tolerance);
         check.any_non_finite = matches!(quantity, Quantity::Mean | Quantity::RunningMean);
         Ok(check)

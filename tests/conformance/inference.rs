@@ -62,8 +62,8 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
         var: store.channel_f32("running_var_0", channels)?,
         num_batches_tracked: 0,
     };
-    let (weight, bias) =
-        (store.channel_f32("weight", channels)?, store.channel_f32("bias", channels)?);
+    let weight = store.channel_f32("weight", channels)?;
+    let bias = store.channel_f32("bias", channels)?;
     let config = BatchNormConfig::torch(channels)
         .with_eps(case.eps)
         .with_momentum(Momentum::Decay(case.onnx_momentum))
@@ -98,7 +98,8 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
             ..RankTensor::new(row_dims.clone(), values[part.clone()].to_vec())
         };
         let quantity = Quantity::Output(rank);
-        let (name, expected) = (format!("row {rank} of y_f64"), y_f64[part.clone()].to_vec());
+        let name = format!("row {rank} of y_f64");
+        let expected = y_f64[part.clone()].to_vec();
         let mut exact = Check::values(name, quantity, input.map(), expected, tol_y.clone());
         conditioning::allow_rounding(&mut exact, dtype);
         let tolerance = Tolerance::Value(relative(&y[part.clone()]));

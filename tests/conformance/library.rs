@@ -158,7 +158,8 @@ fn process_group(
         }
     });
     let made = made.map_err(|error| chain(&error))?;
-    let (found, expected) = (made.world_ranks(), &group.ranks[..]);
+    let found = made.world_ranks();
+    let expected = &group.ranks[..];
     if found == expected {
         Ok(made)
     } else {

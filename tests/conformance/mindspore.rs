@@ -91,7 +91,8 @@ fn scenario(
         .with_eps(case.eps)
         .with_momentum(Momentum::Decay(case.momentum))
         .with_use_batch_statistics(case.use_batch_statistics);
-    let (weight, bias) = (Some(reader.gamma), Some(reader.beta));
+    let weight = Some(reader.gamma);
+    let bias = Some(reader.beta);
     Ok(Scenario {
         name,
         kind: case.kind.clone(),
@@ -120,7 +121,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn step(&mut self, k: usize, train: bool) -> Result<Step, String> {
-        let (store, channels) = (self.store, self.channels);
+        let store = self.store;
+        let channels = self.channels;
         let uses_batch = self.case.use_batch_statistics.unwrap_or(train);
         let world = self.case.batch_per_rank.len();
         let ranks = |what: &str| -> Result<Vec<RankTensor>, String> {
@@ -133,7 +135,8 @@ impl Reader<'_> {
             };
             (0..world).map(tensor).collect()
         };
-        let (inputs, grad_outputs) = (ranks("x")?, ranks("dy")?);
+        let inputs = ranks("x")?;
+        let grad_outputs = ranks("dy")?;
         if let Some(odd) = inputs.iter().find(|input| input.dims.get(1) != Some(&channels)) {
             return Err(store.shape_error(&format!("s{k}.r*.x"), &odd.dims, &[channels]));
         }
@@ -162,7 +165,8 @@ impl Reader<'_> {
             conditioning::Channel::tol_dx_given
         };
         for rank in 0..world {
-            let (y, dx) = (Quantity::Output(rank), Quantity::GradInput(rank));
+            let y = Quantity::Output(rank);
+            let dx = Quantity::GradInput(rank);
             checks.extend(self.both(
                 &format!("s{k}.r{rank}.y"),
                 "y",
@@ -179,8 +183,8 @@ impl Reader<'_> {
             checks.extend(self.both(&format!("s{k}.{what}"), what, quantity, &tolerance)?);
         }
         if uses_batch {
-            let (tol_mean, tol_var) =
-                (each(conditioning::Channel::tol_mean), each(conditioning::Channel::tol_var));
+            let tol_mean = each(conditioning::Channel::tol_mean);
+            let tol_var = each(conditioning::Channel::tol_var);
             checks.push(Check::vector(format!("s{k}.batch_mean"), Quantity::Mean, mean, tol_mean));
             checks.push(Check::vector(
                 format!("s{k}.batch_var_biased"),
@@ -212,7 +216,8 @@ impl Reader<'_> {
             self.moving_var = store.channel_f64(&format!("s{k}.moving_var"), channels)?;
         }
         let count = uses_batch.then(|| facts.first().map_or(0, |channel| channel.count as u64));
-        let (name, grad_outputs) = (format!("s{k}"), Some(grad_outputs));
+        let name = format!("s{k}");
+        let grad_outputs = Some(grad_outputs);
         Ok(Step {
             padded: None,
             name,

@@ -54,11 +54,12 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn step(&mut self, step: &Step) -> Result<Observed, Failure> {
-        let (x, g) =
-            (channels_first(&step.inputs), step.grad_outputs.as_deref().map(channels_first));
+        let x = channels_first(&step.inputs);
+        let g = step.grad_outputs.as_deref().map(channels_first);
         let z = step.residuals.as_deref().map(channels_first);
-        let (inputs, upstream, residuals) =
-            (batches(&x), g.as_deref().map(batches), z.as_deref().map(batches));
+        let inputs = batches(&x);
+        let upstream = g.as_deref().map(batches);
+        let residuals = z.as_deref().map(batches);
         let v = step.cotangents.as_ref().map(|of| channels_first(&of.inputs));
         let v = v.as_deref().map(batches);
         let second = step.cotangents.as_ref().zip(v.as_deref());
@@ -75,7 +76,8 @@ impl Runner<'_> {
                 if self.formula == Formula::NotSynchronized {
                     self.alone(&mut observed, call)?;
                 } else {
-                    let (mean, var) = (&batch.mean, &batch.var_biased);
+                    let mean = &batch.mean;
+                    let var = &batch.var_biased;
                     self.normalize(&mut observed, call, (mean, var), true)?;
                 }
                 for _ in 0..step.repeats {
@@ -83,7 +85,8 @@ impl Runner<'_> {
                 }
                 let eps = self.scenario.config.eps;
                 let inv_std = batch.var_biased.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
-                let (mean, var_biased) = (batch.mean, batch.var_biased);
+                let mean = batch.mean;
+                let var_biased = batch.var_biased;
                 observed.statistics =
                     Some(ObservedStatistics { count: batch.count, mean, var_biased, inv_std });
             }
@@ -123,7 +126,8 @@ impl Runner<'_> {
         (mean, var): (&[f64], &[f64]),
         through: bool,
     ) -> Result<(), Failure> {
-        let (eps, weight) = (self.scenario.config.eps, self.weight.as_deref());
+        let eps = self.scenario.config.eps;
+        let weight = self.weight.as_deref();
         let affine = Affine { weight, bias: self.bias.as_deref() };
         let epilogue = epilogue_of(&self.scenario.config);
         let normalized = forward_with_statistics(call.x, mean, var, affine, eps)?;
@@ -283,7 +287,8 @@ struct Batch {
 
 fn channels_first(ranks: &[RankTensor]) -> Vec<Batch> {
     let rank = |rank: &RankTensor| {
-        let (mut dims, mut values) = (rank.dims.clone(), vec![0.0; rank.values.len()]);
+        let mut dims = rank.dims.clone();
+        let mut values = vec![0.0; rank.values.len()];
         if rank.layout == Layout::ChannelsLast {
             dims[1..].rotate_right(1);
         }
@@ -311,6 +316,7 @@ fn position_channels_first(rank: &RankTensor, i: usize) -> usize {
     }
     let channels = rank.map().channels;
     let spatial: usize = rank.dims[1..rank.dims.len() - 1].iter().product();
-    let (row, channel) = (i / channels, i % channels);
+    let row = i / channels;
+    let channel = i % channels;
     (row / spatial * channels + channel) * spatial + row % spatial
 }

@@ -108,7 +108,8 @@ impl Places {
                 "no adapter whose name contains {wanted:?} among {names:?}: {hint}"
             ));
         }
-        let (mut lines, mut places) = (Vec::new(), Vec::<Place>::new());
+        let mut lines = Vec::new();
+        let mut places = Vec::<Place>::new();
         for adapter in &adapters {
             let open = |_| {
                 block_on(Device::from_adapter(adapter)).map(kept).map_err(|error| chain(&error))
@@ -132,7 +133,8 @@ impl Places {
         }
         let host = host(world, Form::of_place(places.len()));
         if let Some(first) = places.first() {
-            let (name, devices) = (first.name.clone(), first.devices.clone());
+            let name = first.name.clone();
+            let devices = first.devices.clone();
             let mixed = first.devices.iter().zip(&host.devices).enumerate();
             let mixed = mixed
                 .map(|(rank, (gpu, host))| if rank % 2 == 0 { gpu.clone() } else { host.clone() })

@@ -111,8 +111,10 @@ fn scenario(manifest: &Manifest, case: &Case, name: String) -> Result<Scenario, 
                 return Err(store.wrong(&format!("{name} is not what the recipe gives")));
             }
         }
-        let (y, dx) = (store.f64(&format!("r{rank}.sample_y"))?.1.to_vec(), samples[rank].clone());
-        let (tol_y, tol_dx) = (case.tolerance.y, case.tolerance.dx.rel_to_max * largest_dx);
+        let y = store.f64(&format!("r{rank}.sample_y"))?.1.to_vec();
+        let dx = samples[rank].clone();
+        let tol_y = case.tolerance.y;
+        let tol_dx = case.tolerance.dx.rel_to_max * largest_dx;
         for (what, quantity, expected, tolerance) in
             [("y", Quantity::Output(rank), y, tol_y), ("dx", Quantity::GradInput(rank), dx, tol_dx)]
         {
@@ -204,7 +206,9 @@ fn positions(store: &Store, rank: usize, input: &RankTensor) -> Result<Vec<usize
 
 fn ranks(case: &Case) -> (Vec<RankTensor>, Vec<RankTensor>) {
     let spatial: usize = case.spatial.iter().product();
-    let (mut inputs, mut grad_outputs, mut start) = (Vec::new(), Vec::new(), 0);
+    let mut inputs = Vec::new();
+    let mut grad_outputs = Vec::new();
+    let mut start = 0;
     for &batch in &case.batch_per_rank {
         let dims: Vec<usize> =
             [batch, case.channels].iter().chain(&case.spatial).copied().collect();

@@ -213,7 +213,8 @@ pub fn judge_case(case: &[Group], observed: &[Vec<Observed>], part: Part) -> Ver
 pub fn judge(scenario: &Scenario, observed: &[Observed], part: Part) -> Verdict {
     let mut verdict = Verdict::default();
     if observed.len() != scenario.steps.len() {
-        let (found, expected) = (observed.len(), scenario.steps.len());
+        let found = observed.len();
+        let expected = scenario.steps.len();
         return Verdict::failed(format!("{found} steps were observed, {expected} are expected"));
     }
     for (step, observed) in scenario.steps.iter().zip(observed) {

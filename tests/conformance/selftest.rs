@@ -172,7 +172,8 @@ fn patterns() -> Result<(), String> {
             Check::vector("pattern".to_owned(), Quantity::Mean, vec![expected], vec![tolerance]);
         Check { any_non_finite, ..check }
     };
-    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let nan = f64::NAN;
+    let inf = f64::INFINITY;
     let cases = [
         (check(1.0, 1.0, false), nan, false),
         (check(1.0, inf, false), nan, false),

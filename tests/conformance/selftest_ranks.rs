@@ -97,7 +97,8 @@ fn of_rank(step: &Observed, rank: usize) -> Observed {
 pub fn failures(ordinary: &Scenario) -> Result<(), String> {
     let started = Instant::now();
     let mut wrong = ordinary.clone();
-    let (rank, channels) = (wrong.world() - 1, wrong.config.num_features + 1);
+    let rank = wrong.world() - 1;
+    let channels = wrong.config.num_features + 1;
     wrong.steps[1].inputs[rank] = RankTensor::new(vec![1, channels], vec![0.5; channels]);
     let host = place::host(ordinary.world(), Form::Partition);
     let error = library::observe(&[Group::of_all(wrong)], &host, Driver::EachRank);

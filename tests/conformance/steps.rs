@@ -300,7 +300,8 @@ fn upload<'a>(
     devices: &[Device],
 ) -> Result<Vec<Tensor>, syncbn::Error> {
     let upload = |(rank, device): (&RankTensor, &Device)| {
-        let (dims, values) = (&rank.dims, &rank.values);
+        let dims = &rank.dims;
+        let values = &rank.values;
         let tensor = match rank.dtype {
             DType::F32 => device.upload(dims, values),
             DType::F16 => device

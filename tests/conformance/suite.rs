@@ -78,7 +78,8 @@ impl Suite {
         name: &str,
         body: impl FnOnce(&Self, &mut Run) -> Result<Completion, String> + Send + 'static,
     ) -> Trial {
-        let (suite, name) = (self.clone(), name.to_owned());
+        let suite = self.clone();
+        let name = name.to_owned();
         Trial::ignorable_test(format!("conformance::{name}"), move || {
             let mut run = suite.run.lock().unwrap_or_else(PoisonError::into_inner);
             run.trials += 1;
@@ -217,7 +218,8 @@ fn run_case(case: &[Group], name: &str, parts: &[Part], place: &Place, report: &
         report.saw(&place.name, observed.iter().flatten());
     }
     if place.is_one_gpu() {
-        let (case, driver) = (on_device::checked(case), Driver::OnDevice);
+        let case = on_device::checked(case);
+        let driver = Driver::OnDevice;
         let observed = library::observe(&case, place, driver);
         let at = Where { place: &place.name, driver, reproducible: place.reproducible };
         judge(&case, &observed, (name, parts), at, report);

@@ -109,7 +109,8 @@ fn frames() -> Vec<Frame> {
             }
         }
     }
-    let (numbers, name) = ([u64::MAX; 9], "x".repeat(65_535));
+    let numbers = [u64::MAX; 9];
+    let name = "x".repeat(65_535);
     let [group, rank, layer, step, subject, config, state, ranks, listed] = numbers;
     let phase = Phase::Backward;
     let header = Header {

@@ -90,7 +90,8 @@ fn a_rank_that_speaks_for_another_is_named_on_every_rank() {
 /// the error about it.
 fn frame(payload: Payload) -> Vec<u8> {
     let header = header(Phase::Backward);
-    let (rank, name) = (CULPRIT as u64, String::new());
+    let rank = CULPRIT as u64;
+    let name = String::new();
     // The second exchange, about the first.
     let mut header = Header { group: 0, rank, layer: 0, step: 1, subject: 0, name, ..header };
     let bytes = listed(&[&Frame { header: header.clone(), payload: payload.clone() }.encode()]);

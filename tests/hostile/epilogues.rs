@@ -31,7 +31,8 @@ fn devices(turn: usize) -> Vec<Device> {
 fn epilogues_follow_the_definition_in_any_storage_type() {
     let mut worst = 0f64;
     let one_in = one_in(3);
-    let (mut turn, mut run) = (0, 0);
+    let mut turn = 0;
+    let mut run = 0;
     for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in TYPES {
             // A curve has no mask.

@@ -32,9 +32,11 @@ fn layer(device: &Device, epilogue: Epilogue, random: &mut Random) -> SyncBatchN
 fn check(layer: &SyncBatchNorm, x: &Batch, residual: Option<&Batch>) -> Result<[usize; 2], String> {
     let device = &layer.devices()[0];
     let g = Batch::new(&x.dims, |_| 1.0);
-    let (x, upstream) = ([x.upload(device)], [g.upload(device)]);
+    let x = [x.upload(device)];
+    let upstream = [g.upload(device)];
     let residual = residual.map(|residual| [residual.upload(device)]);
-    let (forward, backward) = (Forward::of(&x), Backward::of(&x, &upstream));
+    let forward = Forward::of(&x);
+    let backward = Backward::of(&x, &upstream);
     let (forward, backward) = match &residual {
         Some(residual) => (forward.residual(residual), backward.residual(residual)),
         None => (forward, backward),

@@ -183,7 +183,8 @@ fn calls_that_are_awaited_at_once_meet_in_their_order() {
                 .unwrap();
             for round in 0..50 {
                 let rank = group.rank() as f32;
-                let (mut a, mut b) = ([rank, round as f32], [1.0]);
+                let mut a = [rank, round as f32];
+                let mut b = [1.0];
                 let (of_a, of_b) =
                     block_on(join(group.all_reduce_sum([&mut a]), group.all_reduce_sum([&mut b])));
                 assert_eq!((of_a, of_b, a, b), (Ok(()), Ok(()), [3.0, 3.0 * round as f32], [3.0]));

@@ -240,7 +240,8 @@ fn without_affine_pytorch_s_layer_has_no_parameters_and_mindspore_s_has_frozen_o
     );
     // Frozen parameters are applied.
     mindspore.set_parameters(Some(&[2.0, 3.0]), Some(&[1.0, -1.0])).unwrap();
-    let (argument, setting) = ("weight", "with_weight");
+    let argument = "weight";
+    let setting = "with_weight";
     let none = Error::Argument(ArgumentError::NoSuchParameter { argument, setting });
     assert_eq!(torch.set_parameters(Some(&[2.0, 3.0]), None).unwrap_err(), none);
     let parameters = Parameters { weight: vec![2.0, 3.0], bias: vec![1.0, -1.0] };

@@ -298,7 +298,8 @@ fn a_dropped_tensor_is_freed_whatever_was_cached_of_it() {
     let kept = tensor(&gpu);
     let before = allocated();
     for output in [&gpu, &again, &gpu] {
-        let (mut y, mut z) = (tensor(output), tensor(&gpu));
+        let mut y = tensor(output);
+        let mut z = tensor(&gpu);
         block_on(bn.forward_train(Forward::of(&kept).write_to(&mut y))).unwrap();
         // Bound as what is read, too.
         block_on(bn.forward_train(Forward::of(&y).write_to(&mut z))).unwrap();

@@ -35,7 +35,11 @@ use stored::{Layouts, Types};
 /// take turns. Of the curves, which differ from each other in one function, each combination runs
 /// on one of the kinds of device in turn.
 fn check_all(on: On) {
-    let (mut seed, mut run, mut worst, mut excluded, mut values) = (0u64, 0, 0f64, 0, 0);
+    let mut seed = 0u64;
+    let mut run = 0;
+    let mut worst = 0f64;
+    let mut excluded = 0;
+    let mut values = 0;
     for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in Types::all() {
             for layouts in Layouts::all() {
@@ -104,7 +108,9 @@ fn ranks_may_store_in_types_and_layouts_of_their_own() {
         let types = ranks(Types::all().len()).map(|index| Types::all()[index]);
         let layouts = ranks(Layouts::all().len()).map(|index| Layouts::all()[index]);
         let [epilogue, affine, on] = ranks(40);
-        let (epilogue, affine, on) = (EPILOGUES[epilogue % 8], AFFINE[affine % 5], On::ALL[on % 4]);
+        let epilogue = EPILOGUES[epilogue % 8];
+        let affine = AFFINE[affine % 5];
+        let on = On::ALL[on % 4];
         let problem = Problem::random(&shape(seed), &types, epilogue, affine, seed);
         let failed =
             |error| panic!("seed {seed}: {on:?}, {epilogue:?}, {types:?}, {layouts:?}: {error}");

@@ -37,7 +37,8 @@ fn plant(fault: Fault) {
         for (world_size, executor) in
             [2, 4, 8].into_iter().flat_map(|n| [(n, Executor::Threads), (n, Executor::Tasks)])
         {
-            let (culprit, seed) = ((number + world_size / 2) % world_size, scenarios.len() as u64);
+            let culprit = (number + world_size / 2) % world_size;
+            let seed = scenarios.len() as u64;
             scenarios.push(Scenario {
                 world_size,
                 culprit,

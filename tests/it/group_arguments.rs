@@ -164,7 +164,8 @@ fn a_tensor_of_another_device_is_refused() {
         let mut layer = trained(devices.to_vec());
         let misplaced = || wrong.clone().map(|device| device.zeros(&[2, CHANNELS, 4]).unwrap());
         let error = refused(&mut layer, &misplaced());
-        let (found, expected) = (wrong[rank].to_string(), devices[rank].to_string());
+        let found = wrong[rank].to_string();
+        let expected = devices[rank].to_string();
         let is_wrong_device = |error: &Error, name| match error {
             Error::Argument(ArgumentError::WrongDevice { argument, rank: at, .. }) => {
                 (*argument, *at) == (name, rank)
@@ -208,7 +209,8 @@ fn outputs_of_other_dims_than_their_inputs_are_refused() {
             let mut outputs = zeros(&layer, &[2, CHANNELS, 4]);
             outputs[1] = layer.devices()[1].zeros(&dims).unwrap();
             let error = refused_into(&mut layer, &inputs, &mut outputs);
-            let (found, expected) = (dims.clone(), vec![2, CHANNELS, 4]);
+            let found = dims.clone();
+            let expected = vec![2, CHANNELS, 4];
             let dims_error = ArgumentError::Dims { argument: "output", rank: 1, found, expected };
             assert_eq!(error, Error::Argument(dims_error));
             assert_says(&error, &["output[1]", &format!("{dims:?}"), "[2, 3, 4]"]);
@@ -221,7 +223,8 @@ fn a_tensor_larger_than_the_largest_buffer_is_refused_with_both_sizes() {
     let (device, queue) = own_device(&adapter(), |_| {});
     let device = Device::from_wgpu(device, queue).unwrap();
     let dims = vec![1, 1, (256 << 18) + 1];
-    let (found_bytes, allowed_bytes) = ((256 << 20) + 4, 256 << 20);
+    let found_bytes = (256 << 20) + 4;
+    let allowed_bytes = 256 << 20;
     let expected =
         Error::Limit(LimitError::Buffer { dims: dims.clone(), found_bytes, allowed_bytes });
     assert_eq!(device.zeros(&dims).unwrap_err(), expected);

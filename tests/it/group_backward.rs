@@ -68,7 +68,8 @@ fn generated_shapes_of_two_to_five_dimensions_follow_the_definition() {
     let mut worst = 0f64;
     for seed in 1000..1100 {
         let mut random = Random::new(seed);
-        let (channels, spatial) = (1 + random.below(40), random.below(4));
+        let channels = 1 + random.below(40);
+        let spatial = random.below(4);
         let mut dims: Vec<Vec<usize>> = Vec::new();
         for rank in 0..1 + random.below(4) {
             // No seed draws a group with fewer than two values.
@@ -96,7 +97,8 @@ fn any_split_of_a_batch_over_ranks_equals_the_whole() {
     for seed in 2000..2200 {
         let mut random = Random::new(seed);
         let samples = 2 + random.below(40);
-        let (channels, inner) = (1 + random.below(20), 1 + random.below(60));
+        let channels = 1 + random.below(20);
+        let inner = 1 + random.below(60);
         let whole = Problem::random(&[&[samples, channels, inner]], seed);
         let ranks = 1 + random.below(8);
         let cuts = random.cuts(samples, ranks);

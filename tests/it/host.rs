@@ -32,7 +32,8 @@ const SHAPES: [&[usize]; 7] = [
 ];
 
 fn transposed<T: Copy>(dims: &[usize], values: &[T]) -> Vec<T> {
-    let (channels, inner) = (dims[1], dims[2..].iter().product::<usize>());
+    let channels = dims[1];
+    let inner = dims[2..].iter().product::<usize>();
     let at = |i: usize| {
         (i / (channels * inner) * channels + i % channels) * inner + i / channels % inner
     };
@@ -69,9 +70,11 @@ fn step<T: Element>(
     let mut tensors = |scale: f32, layout| -> Vec<Tensor> {
         devices.iter().map(|device| tensor(device, dims, &draw(scale), layout)).collect()
     };
-    let (x, residuals, g) =
-        (tensors(2.0, layouts[0]), tensors(1.0, layouts[0]), tensors(1.0, layouts[1]));
-    let (mut forward, mut backward) = (Forward::of(&x), Backward::of(&x, &g));
+    let x = tensors(2.0, layouts[0]);
+    let residuals = tensors(1.0, layouts[0]);
+    let g = tensors(1.0, layouts[1]);
+    let mut forward = Forward::of(&x);
+    let mut backward = Backward::of(&x, &g);
     if epilogue.adds_residual() {
         (forward, backward) = (forward.residual(&residuals), backward.residual(&residuals));
     }
@@ -171,7 +174,8 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
         let grads: Vec<Batch> = (0..3).map(|_| Batch::random(dims, &mut random)).collect();
         let config = BatchNormConfig::torch(dims[1]).with_activation(Activation::Relu);
         let layer = SyncBatchNorm::new(config.clone(), vec![Device::host(); 3]).unwrap();
-        let (x, g) = (upload(&layer, &batches), upload(&layer, &grads));
+        let x = upload(&layer, &batches);
+        let g = upload(&layer, &grads);
         let forward = block_on(layer.forward_train(&x)).unwrap();
         let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
         let fused = [read(&forward.output), read(&backward.input)].map(|values| bits(&values));
@@ -184,7 +188,8 @@ fn ranks_of_one_caller_and_ranks_in_threads_of_their_own_have_the_same_bits() {
                 .unwrap()
                 .in_group(&process_group)
                 .unwrap();
-            let (x, g) = (batch.upload(&layer.devices()[0]), grad.upload(&layer.devices()[0]));
+            let x = batch.upload(&layer.devices()[0]);
+            let g = grad.upload(&layer.devices()[0]);
             let forward = block_on(layer.forward_train(&x)).unwrap();
             let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
             [read(&[forward.output]), read(&[backward.input])].map(|values| bits(&values).remove(0))
@@ -205,7 +210,9 @@ fn a_mask_that_is_filled_channel_by_channel_says_what_the_residual_says() {
     {
         let mut random = Random::new(13);
         let mut draw = || (0..2).map(|_| Batch::random(&dims, &mut random)).collect::<Vec<_>>();
-        let (batches, residuals, grads) = (draw(), draw(), draw());
+        let batches = draw();
+        let residuals = draw();
+        let grads = draw();
         let step = |mask: bool| {
             let config = BatchNormConfig::torch(dims[1])
                 .with_residual(true)

@@ -115,7 +115,8 @@ fn all_devices() -> [Vec<Device>; 4] {
 #[test]
 fn layers_that_share_an_exchange_get_the_bits_of_each_by_itself() {
     for devices in all_devices() {
-        let (jointly, alone) = (layers(&devices), layers(&devices));
+        let jointly = layers(&devices);
+        let alone = layers(&devices);
         let [mut y, mut z] = [outputs(&jointly), outputs(&alone)];
         let results = block_on(joint::forward_train(requests(&jointly, &mut y))).unwrap();
         let calls = jointly.iter().zip(&results).zip(&y);

@@ -158,7 +158,8 @@ impl Problem {
             SyncBatchNorm::new(BatchNormConfig::torch(self.channels), [device.clone()]).unwrap();
         let parameters = Parameters::random(self.channels, &mut Random::new(5));
         parameters.set(&mut layer);
-        let (weight, bias) = (widened(&parameters.weight), widened(&parameters.bias));
+        let weight = widened(&parameters.weight);
+        let bias = widened(&parameters.bias);
         let inputs = tensor(&x);
         let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut tensor(&y))))
             .unwrap()

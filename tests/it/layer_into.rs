@@ -41,8 +41,8 @@ fn the_caller_s_tensors_get_the_bits_of_the_forms_that_allocate() {
     for device in devices() {
         let same = on_threads(process_groups(2, DEADLINE), |group| {
             let [x, residual, grad_output] = tensors(&device, group.rank());
-            let (forward_of, backward_of) =
-                (|| Forward::of(&x).residual(&residual), || Backward::of(&x, &grad_output));
+            let forward_of = || Forward::of(&x).residual(&residual);
+            let backward_of = || Backward::of(&x, &grad_output);
             let layer = layer(&device, &group, Epilogue::ADD_RELU);
             let forward = block_on(layer.forward_train(forward_of())).unwrap();
             let backward =

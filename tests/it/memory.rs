@@ -74,7 +74,10 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
         layers.iter().map(|&(channels, size, _)| 32 * channels * size * size).max().unwrap();
     let buffers: Vec<wgpu::Buffer> = (0..5).map(|_| page(&device, 4 * elements as u64)).collect();
     for mask in [false, true] {
-        let (mut activations, mut with_residual, mut kept, mut peak) = (0, 0, 0, 0);
+        let mut activations = 0;
+        let mut with_residual = 0;
+        let mut kept = 0;
+        let mut peak = 0;
         // Until the step ends, so that no layer uses the mask of another again.
         let mut all_saved = Vec::new();
         for &(channels, size, epilogue) in &layers {

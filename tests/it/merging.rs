@@ -30,7 +30,8 @@ fn train(devices: &[usize], merges: bool) -> Vec<Vec<Vec<u32>>> {
         (0..count).map(|r| Batch::random(&[r % 3 + 1, CHANNELS, 5], &mut random)).collect();
     let first = |process: usize| devices[..process].iter().sum::<usize>();
     on_threads(groups(devices.len(), merges), |group| {
-        let (first, own) = (first(group.rank()), devices[group.rank()]);
+        let first = first(group.rank());
+        let own = devices[group.rank()];
         let config = BatchNormConfig::torch(CHANNELS);
         let layer = SyncBatchNorm::new(config, vec![Device::host(); own])
             .unwrap()
@@ -83,7 +84,8 @@ fn errors(other: Other, culprits: &[usize], merges: bool) -> Vec<ExchangeError> 
                 .in_group(&group)
                 .unwrap()
         };
-        let (mut first, second) = (make("bn1"), make("bn2"));
+        let mut first = make("bn1");
+        let second = make("bn2");
         if differs && matches!(other, Other::State) {
             first.set_parameters(Some(&[2.0; CHANNELS]), None).unwrap();
         }

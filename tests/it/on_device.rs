@@ -49,7 +49,8 @@ fn check(problem: &Problem, on: On, layouts: Layouts) -> Result<f64, String> {
 fn every_combination_of_epilogue_storage_and_layout_follows_the_definition() {
     const AFFINE: [[bool; 2]; 5] =
         [[true, true], [true, true], [true, false], [false, true], [false, false]];
-    let (mut seed, mut worst) = (0u64, 0f64);
+    let mut seed = 0u64;
+    let mut worst = 0f64;
     for epilogue in EPILOGUES.into_iter().chain(CURVES) {
         for types in Types::all() {
             for layouts in Layouts::all() {

@@ -72,8 +72,8 @@ fn ghost_batches_of_one_layer_each_have_their_own_statistics() {
         let steps: Vec<_> = pieces
             .iter()
             .map(|piece| {
-                let (x, dy) =
-                    (piece.batches[0].upload(&device), piece.grad_outputs[0].upload(&device));
+                let x = piece.batches[0].upload(&device);
+                let dy = piece.grad_outputs[0].upload(&device);
                 let forward = block_on(layer.forward_train(&x)).unwrap();
                 (x, dy, forward)
             })
@@ -106,7 +106,8 @@ fn ghost_batches_of_groups_are_synchronized_within_each_group() {
     let lists = [vec![0, 1], vec![2, 3]];
     let groups = process_groups(4, Duration::from_secs(20));
     let found = on_threads(groups, |world| {
-        let (piece, member) = (&pieces[world.rank() / 2], world.rank() % 2);
+        let piece = &pieces[world.rank() / 2];
+        let member = world.rank() % 2;
         let ghost = block_on(world.partition(&lists)).unwrap();
         let device = Device::host();
         let config = BatchNormConfig::torch(DIMS[1]);
@@ -164,7 +165,8 @@ fn layers_of_a_split_batch_share_weight_and_bias_and_keep_their_own_statistics()
     });
     for step in 0..2 {
         let upload = |of: fn(&Problem) -> &Batch| [0, 1].map(|i| of(&pieces[i]).upload(device));
-        let (x, dy) = (upload(|of| &of.batches[0]), upload(|of| &of.grad_outputs[0]));
+        let x = upload(|of| &of.batches[0]);
+        let dy = upload(|of| &of.grad_outputs[0]);
         // Both parts in one exchange.
         let calls = [(&clean, [&x[0]]), (&adversarial, [&x[1]])];
         let forward = block_on(joint::forward_train(calls)).unwrap();
@@ -193,7 +195,8 @@ fn layers_of_one_gpu_share_weight_and_bias_likewise() {
     });
     for step in 0..2 {
         for (piece, layer) in pieces.iter().zip(&layers) {
-            let (x, dy) = (piece.batches[0].upload(device), piece.grad_outputs[0].upload(device));
+            let x = piece.batches[0].upload(device);
+            let dy = piece.grad_outputs[0].upload(device);
             let forward = layer.forward_train([&x]).unwrap();
             let gradients = layer.backward(&forward.saved, Backward::of([&x], [&dy])).unwrap();
             let y = read(&forward.output);

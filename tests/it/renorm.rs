@@ -116,7 +116,8 @@ fn compare_step(problem: &Problem, found: &Step) -> Result<f64, String> {
     for part in 0..4 {
         for rank in 0..problem.batches.len() {
             let name = format!("{}[{rank}]", names[part]);
-            let (found, expected) = (&found[part][rank], &values[part][rank]);
+            let found = &found[part][rank];
+            let expected = &values[part][rank];
             worst = worst.max(worst_share(&name, found, expected, |i| bounds[part][rank][i])?);
         }
     }
@@ -136,7 +137,8 @@ fn forward_and_backward_follow_the_definition_and_the_limits_may_change() {
         for seed in 1..4 {
             let mut problem = problem(LIMITS[0], seed);
             let mut layer = problem.layer(kind);
-            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let x = problem.inputs(&layer);
+            let g = problem.upstream(&layer);
             for limits in LIMITS {
                 layer.set_renorm(Some(limits)).unwrap();
                 problem.config = problem.config.with_renorm(Some(limits));
@@ -206,7 +208,8 @@ fn an_activation_comes_after_it_and_reproducible_layers_have_it_too() {
             let mut with_relu = plain.clone();
             with_relu.config = with_relu.config.with_activation(Activation::Relu);
             let layer = with_relu.layer(kind);
-            let (x, g) = (with_relu.inputs(&layer), with_relu.upstream(&layer));
+            let x = with_relu.inputs(&layer);
+            let g = with_relu.upstream(&layer);
             assert!(compare_step(&plain, &step(&plain.layer(kind), &x, &g)).is_ok());
             step(&layer, &x, &g)
         };
@@ -235,11 +238,13 @@ fn evaluation_is_that_of_the_running_statistics() {
 fn steps_one_at_a_time_and_ranks_of_a_group_give_the_bits_of_one_call() {
     let problem = problem(LIMITS[1], 9);
     let layer = problem.layer(Kind::Host);
-    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+    let x = problem.inputs(&layer);
+    let g = problem.upstream(&layer);
     let expected = step(&layer, &x, &g);
 
     let layer = problem.layer(Kind::Host);
-    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+    let x = problem.inputs(&layer);
+    let g = problem.upstream(&layer);
     let local = block_on(layer.local_statistics(&x)).unwrap();
     let global = block_on(layer.synchronize(local)).unwrap();
     let forward = block_on(layer.normalize(&x, &global)).unwrap();

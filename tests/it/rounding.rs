@@ -119,7 +119,8 @@ fn every_critical_value_is_encoded_to_the_nearest_even() {
 
 #[test]
 fn random_bit_patterns_are_encoded_to_the_nearest_even() {
-    let (gpu, seed) = (open(false), 5700);
+    let gpu = open(false);
+    let seed = 5700;
     let mut random = common::Random::new(seed);
     let patterns: Vec<u32> = (0..RANDOM_PATTERNS).map(|_| random.bits() as u32).collect();
     // Of which one in 32 lies where an f16 is neither 0 nor infinite: as many again with those

@@ -84,7 +84,8 @@ const GRADIENT_FROM_STATISTICS: Exempt = Exempt {
 /// difference is one that a compiler may take apart.
 #[test]
 fn every_variant_passes_every_check() {
-    let (mut used, mut portable) = (BTreeSet::new(), 0);
+    let mut used = BTreeSet::new();
+    let mut portable = 0;
     every_variant(|variant| {
         let shader = match parse(variant) {
             Ok(shader) => shader,

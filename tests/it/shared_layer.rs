@@ -157,16 +157,20 @@ fn check<L: Layer>(make: impl Fn() -> L, devices: &[Device]) {
     let alone = make();
     let outputs: Vec<Bits> = inputs.training.iter().map(|x| alone.train(x)).collect();
 
-    let (layer, progress) = (Arc::new(make()), Arc::new(Progress::default()));
+    let layer = Arc::new(make());
+    let progress = Arc::new(Progress::default());
     let evaluators: Vec<_> = (0..EVALUATORS)
         .map(|_| {
-            let (layer, inputs) = (layer.clone(), inputs.clone());
-            let (expected, progress) = (expected.clone(), progress.clone());
+            let layer = layer.clone();
+            let inputs = inputs.clone();
+            let expected = expected.clone();
+            let progress = progress.clone();
             std::thread::spawn(move || evaluate(&*layer, &inputs, &expected, &progress))
         })
         .collect();
     let trainer = {
-        let (layer, inputs) = (layer.clone(), inputs.clone());
+        let layer = layer.clone();
+        let inputs = inputs.clone();
         std::thread::spawn(move || train(&*layer, &inputs, &progress))
     };
     let mut counts = vec![0; STEPS + 1];

@@ -36,7 +36,8 @@ fn a_forward_and_a_backward_over_two_ranks_have_a_span_each_and_one_for_each_mes
     let started = Instant::now();
     std::thread::scope(|scope| {
         for (rank, transport) in LocalGroup::ranks(2).into_iter().enumerate() {
-            let (listener, sent) = (listener.clone(), &sent[rank]);
+            let listener = listener.clone();
+            let sent = &sent[rank];
             scope.spawn(move || {
                 let sizes = std::sync::Arc::new(Mutex::new(Vec::new()));
                 let kept = sizes.clone();
@@ -85,7 +86,8 @@ async fn train(group: ProcessGroup, samples: usize) {
     let layer = layer.named("layer1.0.bn1").in_group(&group).unwrap();
     let dims = [samples, 2, 4];
     let values: Vec<f32> = (0..8 * samples).map(|value| value as f32).collect();
-    let (x, dy) = (host.upload(&dims, &values).unwrap(), host.zeros(&dims).unwrap());
+    let x = host.upload(&dims, &values).unwrap();
+    let dy = host.zeros(&dims).unwrap();
     let forward = layer.forward_train(&x).await.unwrap();
     layer.backward(&forward.saved, Backward::of(&x, &dy)).await.unwrap();
 }
@@ -98,8 +100,10 @@ fn layers_of_one_call_have_one_span_with_all_names_and_bytes() {
         let layer = SyncBatchNorm::new(BatchNormConfig::torch(channels), [host.clone()]);
         layer.unwrap().named(name)
     };
-    let (a, b) = (layer(1, "a"), layer(3, ""));
-    let (x, z) = (host.zeros(&[5, 1]).unwrap(), host.zeros(&[7, 3]).unwrap());
+    let a = layer(1, "a");
+    let b = layer(3, "");
+    let x = host.zeros(&[5, 1]).unwrap();
+    let z = host.zeros(&[7, 3]).unwrap();
     listening(&listener, || {
         block_on(joint::forward_train([(&a, &x), (&b, &z)])).unwrap();
         block_on(a.forward_eval(&x)).unwrap();

@@ -28,7 +28,8 @@ fn trained(config: BatchNormConfig, kind: Kind, seed: u64) -> SyncBatchNorm {
     let mut random = Random::new(seed);
     let mut bn = SyncBatchNorm::new(config, kind.devices(2)).unwrap();
     let parameters = Parameters::random(CHANNELS, &mut random);
-    let (weight, bias) = (bn.config().weight, bn.config().bias);
+    let weight = bn.config().weight;
+    let bias = bn.config().bias;
     bn.set_parameters(weight.then_some(&parameters.weight), bias.then_some(&parameters.bias))
         .unwrap();
     for _ in 0..2 {
@@ -231,8 +232,8 @@ fn a_file_without_the_counter_leaves_the_layer_s_own() {
 
 #[test]
 fn the_naming_is_found_out_from_the_names_behind_the_prefix() {
-    let (a, b) =
-        (state_of(&trained(torch(), Kind::Host, 6)), state_of(&trained(torch(), Kind::Host, 7)));
+    let a = state_of(&trained(torch(), Kind::Host, 6));
+    let b = state_of(&trained(torch(), Kind::Host, 7));
     // Two layers in one file, each under another convention, beside tensors of no batch
     // normalization.
     let mut tensors = Vec::new();

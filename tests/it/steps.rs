@@ -27,7 +27,8 @@ fn three_steps_have_the_bits_of_the_whole_pass() {
             [3, 0, 4].map(|n| Batch::random(&[n, 5, 6, 7], &mut random)).into();
         let gradients: Vec<Batch> =
             [3, 0, 4].map(|n| Batch::random(&[n, 5, 6, 7], &mut random)).into();
-        let (x, dy) = (upload(&layers[0], &batches), upload(&layers[0], &gradients));
+        let x = upload(&layers[0], &batches);
+        let dy = upload(&layers[0], &gradients);
         let whole = block_on(layers[0].forward_train(&x)).unwrap();
         let local = block_on(layers[1].local_statistics(&x)).unwrap();
         let global = block_on(layers[1].synchronize(local)).unwrap();
@@ -59,11 +60,9 @@ fn the_third_steps_fill_masks_and_targets_as_the_whole_pass_does() {
         let batch = |random: &mut Random| -> Vec<Batch> {
             [2, 5].map(|n| Batch::random(&[n, 3, 8], random)).into()
         };
-        let (x, residual, dy) = (
-            upload(&bn, &batch(&mut random)),
-            upload(&bn, &batch(&mut random)),
-            upload(&bn, &batch(&mut random)),
-        );
+        let x = upload(&bn, &batch(&mut random));
+        let residual = upload(&bn, &batch(&mut random));
+        let dy = upload(&bn, &batch(&mut random));
         let whole = block_on(bn.forward_train(Forward::of(&x).residual(&residual))).unwrap();
         let local = block_on(bn.local_statistics(&x)).unwrap();
         let global = block_on(bn.synchronize(local).untracked()).unwrap();
@@ -79,8 +78,8 @@ fn the_third_steps_fill_masks_and_targets_as_the_whole_pass_does() {
         assert_eq!(bits(&read(&whole.input)), bits(&read(&other.input)));
         let sums = block_on(bn.local_gradient_sums(&saved, Backward::of(&x, &dy))).unwrap();
         let sums = block_on(bn.synchronize(sums)).unwrap();
-        let (mut dx, mut dr) =
-            (dy, x.iter().map(|x| x.device().zeros(x.dims()).unwrap()).collect::<Vec<_>>());
+        let mut dx = dy;
+        let mut dr = x.iter().map(|x| x.device().zeros(x.dims()).unwrap()).collect::<Vec<_>>();
         let request = Backward::in_place(&x, &mut dx).residual_gradient(&mut dr);
         block_on(bn.input_gradients(&saved, request, &sums)).unwrap();
         assert_eq!(bits(&read(&whole.input)), bits(&read(&dx)), "{kind:?}");
@@ -182,8 +181,8 @@ fn what_is_loaded_again_is_differentiated_at_the_callers_word() {
 
 #[test]
 fn what_a_layer_saved_alone_is_not_differentiated_in_a_group() {
-    let (host, group) =
-        (Device::host(), process_groups(2, std::time::Duration::from_secs(1)).remove(0));
+    let host = Device::host();
+    let group = process_groups(2, std::time::Duration::from_secs(1)).remove(0);
     let bn = SyncBatchNorm::new(BatchNormConfig::torch(1), [host.clone()]).unwrap();
     let x = host.upload(&[2, 1], &[0.0f32, 2.0]).unwrap();
     let saved = block_on(bn.forward_train(&x)).unwrap().saved;

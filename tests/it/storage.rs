@@ -29,7 +29,8 @@ use syncbn::{DType, Layout, low_level::Epilogue, low_level::Shape};
 /// with every number of dimensions; on GPUs with one, in turn, because shapes become batch,
 /// channels and positions before a device is asked.
 fn check_all(on: On) {
-    let (mut runs, mut worst) = (0u64, 0f64);
+    let mut runs = 0u64;
+    let mut worst = 0f64;
     for types in Types::all() {
         for (kind, a) in Kind::ALL.into_iter().zip(0..) {
             for (affine, b) in AFFINE.into_iter().zip(0..) {

@@ -83,7 +83,8 @@ fn three_of_four_go_on_as_a_group_of_three_would() {
         let survivors: Vec<_> = ranks.into_iter().flatten().collect();
         let before = survivors[0].0.clone();
         let fresh = on_threads(process_groups(3, LONG), |group| {
-            let (mut bn, rank) = (layer(&group, &Device::host()), [0, 1, 3][group.rank()]);
+            let mut bn = layer(&group, &Device::host());
+            let rank = [0, 1, 3][group.rank()];
             bn.set_running_stats(before.clone()).unwrap();
             let steps = (2..5).map(|number| step(&bn, rank, number).unwrap()).collect();
             (steps, bn.running_stats().unwrap())

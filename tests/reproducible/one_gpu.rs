@@ -89,7 +89,8 @@ fn padded_samples_have_the_bits_of_the_host() {
         let base = whole(1, last, Epilogue::RELU);
         let lengths: Vec<u32> = (0..base.samples()).map(|at| (at * 7 % 37) as u32).collect();
         let whole = base.padded(&lengths);
-        let (config, cut) = (whole.config(), three(&whole));
+        let config = whole.config();
+        let cut = three(&whole);
         let found = on_device(&config, (&whole, &cut), &gpus()[0], STEP);
         let expected = on_host(&config, (&whole, &cut), &gpus()[0], STEP);
         assert_same(&found, &expected, true, &format!("channels last: {last}"));
@@ -104,7 +105,8 @@ fn a_value_that_is_not_finite_is_of_its_channel_alone_on_one_gpu_too() {
         whole.x[4][channel * len + 5] = poison;
         whole.grad_output[7][(channel + 1) * len] = poison;
     }
-    let (config, cut) = (whole.config(), three(&whole));
+    let config = whole.config();
+    let cut = three(&whole);
     let found = on_device(&config, (&whole, &cut), &gpus()[0], STEP);
     let expected = on_host(&config, (&whole, &cut), &gpus()[0], STEP);
     // The bits of a NaN are the device's choice.
@@ -124,7 +126,9 @@ fn a_value_that_is_not_finite_is_of_its_channel_alone_on_one_gpu_too() {
 #[test]
 fn passes_in_an_encoder_have_the_bits_of_passes_by_themselves() {
     let whole = whole(6, true, Epilogue::RELU);
-    let (config, cut, device) = (whole.config(), uncut(&whole), &gpus()[0]);
+    let config = whole.config();
+    let cut = uncut(&whole);
+    let device = &gpus()[0];
     let expected = on_device(&config, (&whole, &cut), device, STEP);
     let layer = BatchNorm::new(config, device).expect("a layer");
     let mut workspace = Workspace::new(device);

@@ -130,7 +130,8 @@ fn a_column_that_is_not_finite_changes_no_other_column() {
         let [x, g] = [values(), values()];
         let expected = columns(channels, &x, &g);
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let (mut spoilt_x, mut spoilt_g) = (x.clone(), g.clone());
+            let mut spoilt_x = x.clone();
+            let mut spoilt_g = g.clone();
             let [of_x, of_g] = [channels / 3, channels - 2];
             spoilt_x[5 * channels + of_x] = poison;
             spoilt_g[20 * channels + of_g] = poison;

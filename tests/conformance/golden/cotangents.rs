@@ -38,8 +38,8 @@ impl Reader<'_> {
             }
         }
         if case.affine {
-            let (sum, tolerance) =
-                (self.of_group(k, "grad_weight2_sum"), self.of_group(k, "tol_grad_weight2"));
+            let sum = self.of_group(k, "grad_weight2_sum");
+            let tolerance = self.of_group(k, "tol_grad_weight2");
             checks.push(self.vector(sum, &tolerance, Quantity::DoubleWeightSum)?);
         }
         let vectors = |what: &str| -> Result<Vec<Vec<f32>>, String> {

@@ -18,10 +18,11 @@ impl Reader<'_> {
         input: &RankTensor,
     ) -> Result<[Check; 2], String> {
         let prefix = format!("s{k}.r{}", self.ranks[member]);
-        let (mean_name, var_name) =
-            (format!("{prefix}.local_mean"), format!("{prefix}.local_var_biased"));
+        let mean_name = format!("{prefix}.local_mean");
+        let var_name = format!("{prefix}.local_var_biased");
         let stored = |name: &str| self.store.channel_f64(name, self.case.channels);
-        let (mean, var) = (stored(&mean_name)?, stored(&var_name)?);
+        let mean = stored(&mean_name)?;
+        let var = stored(&var_name)?;
         let facts = conditioning::channels(
             std::slice::from_ref(input),
             None,
@@ -41,7 +42,9 @@ impl Reader<'_> {
     /// with v: no further than f(v - tol) above and f(v + tol) below, and half an ulp of f32 for
     /// its own rounding.
     pub(super) fn inv_std(&self, k: usize) -> Result<Check, String> {
-        let (name, channels, eps) = (self.of_group(k, "invstd"), self.case.channels, self.case.eps);
+        let name = self.of_group(k, "invstd");
+        let channels = self.case.channels;
+        let eps = self.case.eps;
         let expected = self.store.channel_f64(&name, channels)?;
         let var = self.store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
         let tol_var = self.store.channel_f64(&self.of_group(k, "tol_var"), channels)?;
@@ -66,7 +69,8 @@ impl Reader<'_> {
         if self.dtype != DType::F32 || self.epilogue != Epilogue::NONE {
             return Ok(Vec::new());
         }
-        let (store, channels) = (self.store, self.case.channels);
+        let store = self.store;
+        let channels = self.case.channels;
         let var = store.channel_f64(&self.of_group(k, "var_biased"), channels)?;
         let bias = if self.case.has_bias { self.parameter("bias")? } else { vec![0.0; channels] };
         let mut checks = Vec::new();

@@ -12,7 +12,8 @@ impl Reader<'_> {
         let tensors = |what: &str| -> Result<Vec<RankTensor>, String> {
             self.ranks.iter().map(|&rank| self.tensor(k, rank, what)).collect()
         };
-        let (inputs, grad_outputs) = (tensors("x")?, tensors("dy")?);
+        let inputs = tensors("x")?;
+        let grad_outputs = tensors("dy")?;
         let residuals = self.epilogue.adds_residual().then(|| tensors("z")).transpose()?;
         let padded = (case.family == Some(Family::Lengths))
             .then(|| self.padded(k, [&inputs, &grad_outputs], residuals.as_deref()))
@@ -27,7 +28,8 @@ impl Reader<'_> {
             None => tensors,
         };
         let residuals = residuals.map(&pack);
-        let (inputs, grad_outputs) = (pack(inputs), pack(grad_outputs));
+        let inputs = pack(inputs);
+        let grad_outputs = pack(grad_outputs);
         let mut checks = Vec::new();
         for (member, (rank, input)) in self.ranks.iter().zip(&inputs).enumerate() {
             let activations = [
@@ -48,7 +50,8 @@ impl Reader<'_> {
                 let tolerance = store.channel_f64(&group(tolerance), case.channels)?;
                 checks.push(Check::values(name, quantity, input.map(), expected, tolerance));
             }
-            let (dweight, dbias) = (format!("s{k}.r{rank}.dweight"), format!("s{k}.r{rank}.dbias"));
+            let dweight = format!("s{k}.r{rank}.dweight");
+            let dbias = format!("s{k}.r{rank}.dbias");
             if case.affine {
                 checks.push(self.vector(
                     dweight,
@@ -87,7 +90,8 @@ impl Reader<'_> {
         }
         if case.track_running_stats && train {
             // In evaluation they must be what they were, bit for bit, which the run checks.
-            let (mean, var) = (group("tol_running_mean"), group("tol_running_var"));
+            let mean = group("tol_running_mean");
+            let var = group("tol_running_var");
             checks.push(self.vector(group("running_mean"), &mean, Quantity::RunningMean)?);
             checks.push(self.vector(group("running_var"), &var, Quantity::RunningVar)?);
         }

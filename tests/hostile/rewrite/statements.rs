@@ -62,7 +62,8 @@ impl<'a> Rewrite<'a> {
         random: Random,
         types: HashMap<TypeInner, Handle<Type>>,
     ) -> Self {
-        let (out, values) = (Builder::default(), vec![HashMap::new()]);
+        let out = Builder::default();
+        let values = vec![HashMap::new()];
         let mut rewrite =
             Self { source, style, out, random, values, types, stores: HashMap::new() };
         // Variables keep their handles.

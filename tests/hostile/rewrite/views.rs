@@ -170,7 +170,8 @@ impl<'a> Source<'a> {
                 Some(self.operand(expr, &path))
             }
             Expression::Binary { op, left, right } => {
-                let (left, right) = (self.operand(left, &path), self.operand(right, &path));
+                let left = self.operand(left, &path);
+                let right = self.operand(right, &path);
                 use BinaryOperator as Op;
                 let neutral = if op == Op::And { u32::MAX } else { 0 };
                 let is_neutral = |view: &View| self.constant_bits(view.clone()) == Some(neutral);

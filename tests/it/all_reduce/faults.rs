@@ -174,7 +174,8 @@ fn a_future_that_is_dropped_while_it_waits_for_an_earlier_one_tells_the_others()
     for groups in both(2) {
         let dropped = std::sync::Barrier::new(2);
         on_threads(groups, |group| {
-            let (mut values, mut others) = ([1.0], [2.0]);
+            let mut values = [1.0];
+            let mut others = [2.0];
             if group.rank() == 1 {
                 let mut first = Box::pin(group.all_reduce_sum([&mut values]));
                 poll_once(&mut first);

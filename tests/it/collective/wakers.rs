@@ -74,7 +74,8 @@ fn whatever_ends_an_exchange_wakes_its_ranks_without_a_lock() {
     for (what, event) in events {
         at_once(what, move || {
             let mut ranks = ranks();
-            let (rank, waits) = (ranks[0].clone(), ranks[0].all_gather(Vec::new(), LONG));
+            let rank = ranks[0].clone();
+            let waits = ranks[0].all_gather(Vec::new(), LONG);
             let result = is_woken(rank, waits, || event(&mut ranks));
             assert_eq!(result.is_ok(), what == "the last message", "{what}: {result:?}");
         });
@@ -92,7 +93,8 @@ fn a_decision_on_who_goes_on_wakes_the_ranks_without_a_lock() {
     at_once("the last one to ask", || {
         let ranks = ranks();
         let waits = ranks[0].survivors(LONG);
-        let (mut second, mut third) = (None, None);
+        let mut second = None;
+        let mut third = None;
         let survivors = is_woken(ranks[0].clone(), waits, || {
             second = Some(ranks[1].survivors(LONG));
             third = Some(ranks[2].survivors(LONG));
@@ -101,7 +103,8 @@ fn a_decision_on_who_goes_on_wakes_the_ranks_without_a_lock() {
     });
     at_once("the others are gone", || {
         let mut ranks = ranks();
-        let (rank, waits) = (ranks[0].clone(), ranks[0].survivors(LONG));
+        let rank = ranks[0].clone();
+        let waits = ranks[0].survivors(LONG);
         let survivors = is_woken(rank, waits, || ranks.truncate(1));
         assert_eq!(survivors.expect("a group").ranks, [0]);
     });

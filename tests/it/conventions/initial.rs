@@ -102,7 +102,8 @@ fn random_values_are_the_same_on_every_rank_and_in_every_run_of_a_seed() {
             first
         );
     }
-    let (seven, eight) = (state(random(7)).unwrap(), state(random(8)).unwrap());
+    let seven = state(random(7)).unwrap();
+    let eight = state(random(8)).unwrap();
     assert_eq!(state(random(7)).unwrap(), seven);
     let vectors = |state: &StateDict| {
         let of = |values: &Option<Vec<f32>>| values.clone().unwrap();

@@ -322,7 +322,8 @@ const TILED: [usize; 4] = [64, 16, 32, 32];
 fn first_step(bn: &BatchNorm, dims: &[&[usize]]) -> [Cost; 2] {
     let zeros =
         || -> Vec<Tensor> { dims.iter().map(|dims| bn.device().zeros(dims).unwrap()).collect() };
-    let (x, dy) = (zeros(), zeros());
+    let x = zeros();
+    let dy = zeros();
     spent();
     let saved = bn.forward_train(&x).unwrap().saved;
     let forward = spent();

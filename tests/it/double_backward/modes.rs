@@ -114,7 +114,8 @@ fn statistics_of_each_rank_are_differentiated_by_each_rank() {
                 g: one(&case.problem.g),
                 ..case.problem.clone()
             };
-            let (u, q) = (vector(&case.u), vector(&case.q));
+            let u = vector(&case.u);
+            let q = vector(&case.q);
             let alone = Case { problem, v: case.v.as_ref().map(one), u, q };
             let mut layer =
                 syncbn::SyncBatchNorm::new(case.problem.config.clone(), [device]).unwrap();

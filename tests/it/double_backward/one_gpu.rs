@@ -20,13 +20,15 @@ fn forward_and_double_backward_in_one_encoder_give_the_bits_of_two_submissions()
     layer.set_parameters(case.problem.weight(), case.problem.bias()).unwrap();
     let on_device =
         |batches: &Vec<Batch>| batches.iter().map(|of| of.upload(device)).collect::<Vec<_>>();
-    let (x, g) = (on_device(&case.problem.x), on_device(&case.problem.g));
+    let x = on_device(&case.problem.x);
+    let g = on_device(&case.problem.g);
     let v = on_device(case.v.as_ref().unwrap());
     let vectors = |of: &Option<Vec<Vec<f32>>>| -> Vec<_> {
         let of = of.iter().flatten();
         of.map(|values| device.upload(&[values.len()], values).unwrap()).collect()
     };
-    let (u, q) = (vectors(&case.u), vectors(&case.q));
+    let u = vectors(&case.u);
+    let q = vectors(&case.q);
     let mut workspace = Workspace::new(device);
     // Twice, so that the second finds the memory of the first.
     for _ in 0..2 {
@@ -95,7 +97,8 @@ fn statistics_of_each_rank_are_differentiated_by_each_rank() {
     let part = |ranks: std::ops::Range<usize>| {
         let some = |batches: &Vec<Batch>| batches[ranks.clone()].to_vec();
         let vectors = |of: &Option<Vec<Vec<f32>>>| of.as_ref().map(|of| of[ranks.clone()].to_vec());
-        let (x, g) = (some(&case.problem.x), some(&case.problem.g));
+        let x = some(&case.problem.x);
+        let g = some(&case.problem.g);
         let problem = Problem { x, g, ..case.problem.clone() };
         Case { problem, v: case.v.as_ref().map(some), u: vectors(&case.u), q: vectors(&case.q) }
     };

@@ -99,7 +99,8 @@ fn slices_of_one_buffer_give_the_same_bits() {
         let values = &of.as_ref().unwrap()[0];
         handle.upload(&[values.len()], values).unwrap()
     };
-    let (u, q) = (vector(&case.u), vector(&case.q));
+    let u = vector(&case.u);
+    let q = vector(&case.q);
     let request = DoubleBackward::of(&slices[0], &slices[1])
         .input_cotangent(&slices[2])
         .weight_cotangent(&u)

@@ -88,7 +88,8 @@ fn merging_within_subgroups_gives_the_bits_of_merging_in_memory() {
             // Tiles of every number of lanes, full and not, single values and quads.
             let mut random = common::Random::new(9000 + seed);
             let mut below = |end: usize| random.below(end);
-            let (channels, most) = (1 + below(7), [3, 40, 700, 9_000, 70_000][seed as usize % 5]);
+            let channels = 1 + below(7);
+            let most = [3, 40, 700, 9_000, 70_000][seed as usize % 5];
             let dims: Vec<_> =
                 (0..3).map(|_| vec![1 + below(3), channels, 4 * (1 + below(most) / 4)]).collect();
             let dims = if seed % 3 == 0 {

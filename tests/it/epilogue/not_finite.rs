@@ -49,7 +49,8 @@ fn assert_others_same(what: &str, found: &[Vec<f32>], clean: &[Vec<f32>], at: us
 }
 
 fn assert_gradients_same(what: &str, found: &Pass, clean: &Pass) {
-    let ([_, found @ ..], [_, clean @ ..]) = (found.bits(), clean.bits());
+    let [_, found @ ..] = found.bits();
+    let [_, clean @ ..] = clean.bits();
     assert_eq!(found, clean, "{what}");
 }
 
@@ -62,8 +63,8 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                 let mut poisoned = clean.clone();
                 poisoned.x[0].values[at] = poison;
                 let what = format!("{on:?}, {epilogue:?}, {poison}");
-                let (found, clean) =
-                    (run(&poisoned, on, Uses::Running), run(&clean, on, Uses::Running));
+                let found = run(&poisoned, on, Uses::Running);
+                let clean = run(&clean, on, Uses::Running);
                 assert_others_same(&what, &found.y, &clean.y, at);
                 let v = poison * poisoned.parameters.weight[POISONED].signum();
                 let slope = epilogue.slope();
@@ -84,7 +85,8 @@ fn with_running_statistics_a_value_that_is_not_finite_keeps_to_itself_and_passes
                     * if v > 0.0 { 1.0 } else { f64::from(slope) };
                 let weight = f64::from(poisoned.parameters.weight[POISONED]);
                 let var = f64::from(poisoned.running.var[POISONED]) + poisoned.config.eps;
-                let (dx, expected) = (f64::from(found.grad_inputs[0][at]), g * weight / var.sqrt());
+                let dx = f64::from(found.grad_inputs[0][at]);
+                let expected = g * weight / var.sqrt();
                 assert!(
                     abs_diff_eq!(dx, expected, epsilon = 1e-6 * expected.abs()),
                     "{what}: {dx}, expected {expected}"
@@ -107,15 +109,16 @@ fn in_training_a_value_that_is_not_finite_makes_its_channel_nan_and_spares_the_o
                 let mut poisoned = clean.clone();
                 poisoned.x[0].values[at] = poison;
                 let what = format!("{on:?}, {epilogue:?}, {poison}");
-                let (found, clean) =
-                    (run(&poisoned, on, Uses::Group), run(&clean, on, Uses::Group));
+                let found = run(&poisoned, on, Uses::Group);
+                let clean = run(&clean, on, Uses::Group);
                 for (name, found, clean) in [
                     ("y", &found.y, &clean.y),
                     ("grad_inputs", &found.grad_inputs, &clean.grad_inputs),
                 ] {
                     for (rank, batch) in poisoned.x.iter().enumerate() {
                         for index in 0..batch.values.len() {
-                            let (found, clean) = (found[rank][index], clean[rank][index]);
+                            let found = found[rank][index];
+                            let clean = clean[rank][index];
                             let right = match batch.channel(index) {
                                 POISONED => found.is_nan(),
                                 _ => found.to_bits() == clean.to_bits(),
@@ -161,7 +164,8 @@ fn a_residual_that_is_not_finite_reaches_only_its_own_element() {
                     let mut poisoned = clean.clone();
                     poisoned.residuals.as_mut().unwrap()[0].values[at] = poison;
                     let what = format!("{on:?}, {epilogue:?}, {uses:?}, {poison}");
-                    let (found, clean) = (run(&poisoned, on, uses), run(&clean, on, uses));
+                    let found = run(&poisoned, on, uses);
+                    let clean = run(&clean, on, uses);
                     assert_others_same(&what, &found.y, &clean.y, at);
                     let y = found.y[0][at];
                     let right = match (poison.is_nan(), epilogue) {
@@ -216,12 +220,12 @@ fn an_upstream_gradient_that_is_not_finite_and_passes_makes_its_channel_nan() {
                     let mut poisoned = clean.clone();
                     poisoned.g[0].values[at] = poison;
                     let what = format!("{on:?}, {epilogue:?}, {poison} at {at}");
-                    let (found, clean) =
-                        (run(&poisoned, on, Uses::Group), run(&clean, on, Uses::Group));
+                    let found = run(&poisoned, on, Uses::Group);
+                    let clean = run(&clean, on, Uses::Group);
                     for (rank, batch) in poisoned.x.iter().enumerate() {
                         for index in 0..batch.values.len() {
-                            let (found, clean) =
-                                (found.grad_inputs[rank][index], clean.grad_inputs[rank][index]);
+                            let found = found.grad_inputs[rank][index];
+                            let clean = clean.grad_inputs[rank][index];
                             let poisoned = batch.channel(index) == POISONED;
                             let right = if poisoned {
                                 found.is_nan()

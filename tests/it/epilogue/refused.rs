@@ -97,7 +97,8 @@ const SPOILS: [Spoil; 6] = [
         "other dims",
         |z, _| z.device().zeros(&[2, CHANNELS, 4]).unwrap(),
         |error| {
-            let (found, expected) = (vec![2, CHANNELS, 4], vec![2, CHANNELS, 3]);
+            let found = vec![2, CHANNELS, 4];
+            let expected = vec![2, CHANNELS, 3];
             *error == ArgumentError::Dims { argument: "residual", rank: 1, found, expected }
         },
     ),
@@ -110,7 +111,8 @@ const SPOILS: [Spoil; 6] = [
         "f16",
         |z, _| z.device().upload(z.dims(), &vec![f16::ZERO; z.element_count()]).unwrap(),
         |error| {
-            let (argument, expected) = ("residual[1]".to_owned(), "f32".to_owned());
+            let argument = "residual[1]".to_owned();
+            let expected = "f32".to_owned();
             *error == ArgumentError::DType { argument, found: DType::F16, expected }
         },
     ),
@@ -129,7 +131,8 @@ const SPOILS: [Spoil; 6] = [
         "channels last",
         |z, _| z.with_layout(Layout::ChannelsLast),
         |error| {
-            let (found, expected) = (Layout::ChannelsLast, Layout::ChannelsFirst);
+            let found = Layout::ChannelsLast;
+            let expected = Layout::ChannelsFirst;
             *error == ArgumentError::Layout { argument: "residual", rank: 1, found, expected }
         },
     ),

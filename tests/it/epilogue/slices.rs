@@ -135,8 +135,11 @@ fn check_page(problem: &Problem, layouts: Layouts, what: &str) {
     let mut layer =
         SyncBatchNorm::new(problem.config.clone(), vec![page.handle.clone(); 2]).unwrap();
     layer.set_parameter_tensors(vectors(W), vectors(B)).unwrap();
-    let (mut y, mut dx, mut dz) = (like_x(Y, other), like_x(DX, x), like_x(DZ, x));
-    let (mut dw, mut db) = (vectors(DW), vectors(DB));
+    let mut y = like_x(Y, other);
+    let mut dx = like_x(DX, x);
+    let mut dz = like_x(DZ, x);
+    let mut dw = vectors(DW);
+    let mut db = vectors(DB);
     let saved = {
         let [inputs, residual] = [X, Z].map(|slots| like_x(slots, x));
         let request = Forward::of(&inputs).residual(&residual).write_to(&mut y);
@@ -202,7 +205,8 @@ fn outputs_that_overlap_a_residual_are_refused() {
             .with_residual(epilogue.residual)
             .with_activation(epilogue.activation);
         let layer = SyncBatchNorm::new(config, vec![page.handle.clone(); 2]).unwrap();
-        let (x, z) = (at([0, 1]), at([2, 3]));
+        let x = at([0, 1]);
+        let z = at([2, 3]);
         let overlap = |argument, rank, other, other_rank| {
             Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank })
         };
@@ -233,10 +237,12 @@ fn outputs_that_overlap_a_residual_are_refused() {
         assert_eq!(of_residuals([3, 6]), overlap("residual_gradient", 0, "residual", 1));
         assert_eq!(of_residuals([6, 4]), overlap("residual_gradient", 1, "grad_output", 0));
         assert_eq!(of_residuals([6, 6]), overlap("residual_gradient", 1, "residual_gradient", 0));
-        let (mut dx, mut dz) = (at([6, 7]), at([7, 6]));
+        let mut dx = at([6, 7]);
+        let mut dz = at([7, 6]);
         let both = request().input_gradient(&mut dx).residual_gradient(&mut dz);
         assert_eq!(refused(both), overlap("residual_gradient", 0, "input_gradient", 1));
-        let (mut dz, mut dw) = (at([6, 7]), vectors([7, 3]));
+        let mut dz = at([6, 7]);
+        let mut dw = vectors([7, 3]);
         let both = request().residual_gradient(&mut dz).weight_gradient(&mut dw);
         assert_eq!(refused(both), overlap("weight_gradient", 0, "residual_gradient", 1));
         let mut db = vectors([6, 3]);
@@ -247,7 +253,8 @@ fn outputs_that_overlap_a_residual_are_refused() {
 
         // A residual that backward is not given may take the gradients.
         if epilogue == Epilogue::ADD {
-            let (mut dx, mut dz) = (at([6, 7]), at([2, 3]));
+            let mut dx = at([6, 7]);
+            let mut dz = at([2, 3]);
             let request = Backward::of(&x, &g).input_gradient(&mut dx).residual_gradient(&mut dz);
             block_on(layer.backward(&saved, request)).unwrap();
             assert_eq!(bits(&read(&dz)), bits(&read(&g)));

@@ -92,7 +92,8 @@ fn each_target_may_be_left_out() {
                     for (found, expected, written) in
                         [(&dw, &full.weight, weights), (&db, &full.bias, biases)]
                     {
-                        let (found, expected) = (read(found), read(expected.as_ref().unwrap()));
+                        let found = read(found);
+                        let expected = read(expected.as_ref().unwrap());
                         let untouched = found.iter().flatten().all(|value| value.is_nan());
                         assert!(
                             if written { bits(&found) == bits(&expected) } else { untouched },
@@ -175,7 +176,8 @@ fn targets_that_do_not_fit_are_refused_before_anything_is_written() {
             let tensors = problem.tensors(&layer);
             let saved = block_on(layer.forward_train(tensors.forward())).unwrap().saved;
             for (what, spoil, right) in SPOILS {
-                let (mut dx, mut dz) = (like(&tensors.x), like(&tensors.x));
+                let mut dx = like(&tensors.x);
+                let mut dz = like(&tensors.x);
                 dz[1] = spoil(&dz[1], kind);
                 let request = tensors.backward().input_gradient(&mut dx).residual_gradient(&mut dz);
                 let result = block_on(layer.backward(&saved, request));

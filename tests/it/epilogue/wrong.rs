@@ -41,7 +41,9 @@ const RIGHT: Formula = Formula {
 
 fn by_formula(problem: &Problem, uses: Uses, formula: &Formula) -> Pass {
     let preactivation = problem.preactivation(uses);
-    let (mut y, mut passed, mut grad_residuals) = (Vec::new(), Vec::new(), Vec::new());
+    let mut y = Vec::new();
+    let mut passed = Vec::new();
+    let mut grad_residuals = Vec::new();
     for (rank, batch) in problem.x.iter().enumerate() {
         let value = |index: usize| {
             let c = batch.channel(index);
@@ -188,12 +190,13 @@ fn the_comparison_fails_at_twice_its_tolerance() {
         let problem = Problem::plain(&shape(0), Epilogue::ADD_RELU, 701);
         let expected = Expected::of(&problem, uses);
         let exact = by_formula(&problem, uses, &RIGHT);
-        let (rank, index) = (1, 4);
+        let rank = 1;
+        let index = 4;
         let channel = problem.x[rank].channel(index);
         type Values = fn(&mut Pass) -> &mut Vec<Vec<f32>>;
         let [of_weight, of_bias] = expected.of_affine(rank, channel);
-        let (of_y, of_input) =
-            (expected.of_y(&problem, channel), expected.of_grad_input(&problem, channel));
+        let of_y = expected.of_y(&problem, channel);
+        let of_input = expected.of_grad_input(&problem, channel);
         let moved: [(&str, Values, usize, f64); 5] = [
             ("y", |pass| &mut pass.y, index, of_y),
             ("grad_inputs", |pass| &mut pass.grad_inputs, index, of_input),

@@ -232,7 +232,8 @@ pub fn check_values(
             .map(|_| ())
             .map_err(|wrong| format!("{what}: {wrong}"));
     }
-    let (x, g) = (Wide::new(&x), Wide::new(&g));
+    let x = Wide::new(&x);
+    let g = Wide::new(&g);
     let expected =
         reference::backward_train(&x.ranks(), &g.ranks(), None, eps).expect("valid").grad_inputs;
     let var = reference::batch_statistics(&x.ranks()).expect("valid").var_biased;

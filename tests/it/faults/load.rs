@@ -101,7 +101,8 @@ fn settle<R>(
 fn only_a_late_rank_on_a_machine_that_held_threads_up_is_run_again() {
     let deadline = Duration::from_millis(200);
     let runs = |late_ones: u64, worst: u64| {
-        let (made, delayed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let made = AtomicU64::new(0);
+        let delayed = AtomicU64::new(0);
         let run =
             || (made.fetch_add(1, Ordering::Relaxed) < late_ones, Duration::from_millis(worst));
         let is_late = settle(deadline, run, |is_late| *is_late, &delayed);

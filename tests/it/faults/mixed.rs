@@ -80,8 +80,8 @@ fn random_faults_in_calls_of_every_kind_end_in_time_and_no_result_is_wrong() {
             }
         }
     });
-    let (table, wrong) =
-        (table.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
+    let table = table.into_inner().expect("no panic");
+    let wrong = wrong.into_inner().expect("no panic");
     let took = began.elapsed().as_secs_f64();
     let delayed = delayed.into_inner();
     println!(

@@ -60,8 +60,8 @@ struct Row {
 
 #[test]
 fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
-    let (faults, first) =
-        (number("SYNCBN_FAULTS").unwrap_or(FAULTS), number("SYNCBN_FAULTS_SEED").unwrap_or(SEED));
+    let faults = number("SYNCBN_FAULTS").unwrap_or(FAULTS);
+    let first = number("SYNCBN_FAULTS_SEED").unwrap_or(SEED);
     let began = Instant::now();
     let next = AtomicU64::new(first);
     let rows: Mutex<BTreeMap<(Fault, Option<Then>), Row>> = Mutex::default();
@@ -89,8 +89,8 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
             }
         }
     });
-    let (rows, wrong) =
-        (rows.into_inner().expect("no panic"), wrong.into_inner().expect("no panic"));
+    let rows = rows.into_inner().expect("no panic");
+    let wrong = wrong.into_inner().expect("no panic");
     println!(
         "{faults} faults from seed {first}, deadline {DEADLINE:?}, in {:.1} s, {} delayed ones \
          again",
@@ -100,8 +100,8 @@ fn thousands_of_random_faults_end_in_time_and_no_result_is_wrong() {
     println!("{:<16}{:<16}{:>6}  {:>10}  of seed", "fault", "then", "count", "slowest");
     for ((fault, then), Row { count, slowest, seed }) in &rows {
         let then = then.map_or_else(String::new, |then| format!("{then:?}"));
-        let (fault, slowest) =
-            (format!("{fault:?}"), format!("{:.1} ms", slowest.as_secs_f64() * 1e3));
+        let fault = format!("{fault:?}");
+        let slowest = format!("{:.1} ms", slowest.as_secs_f64() * 1e3);
         println!("{fault:<16}{then:<16}{count:>6}  {slowest:>10}  {seed}");
     }
     assert!(wrong.is_empty(), "{} of {faults} went wrong:\n{}", wrong.len(), wrong.join("\n"));

@@ -272,7 +272,8 @@ impl Rank {
             .zeros(&[2, self.layers[1 - call.layer].config().num_features]);
         let began = Instant::now();
         let next = self.layers[1 - call.layer].forward_train(&other.expect("a tensor")).await.err();
-        let (unchanged, next_took) = (unchanged && self.running() == before, began.elapsed());
+        let unchanged = unchanged && self.running() == before;
+        let next_took = began.elapsed();
         Failure { call, error, took, unchanged, group, next, next_took }
     }
 }
@@ -283,7 +284,8 @@ async fn step(
     group: &ProcessGroup,
     layers: &[SyncBatchNorm; 2],
 ) -> Result<Vec<Vec<f32>>, Error> {
-    let (mut saved, mut results) = (Vec::new(), Vec::new());
+    let mut saved = Vec::new();
+    let mut results = Vec::new();
     for call in (0..CALLS).map(Call::new) {
         let [x, g] = scenario.data_of_survivors(group.world_size(), call.layer);
         let layer = &layers[call.layer];

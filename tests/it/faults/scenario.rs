@@ -130,7 +130,8 @@ pub struct Call {
 
 impl Call {
     pub fn new(number: usize) -> Self {
-        let (step, place) = (number / CALLS, number % CALLS);
+        let step = number / CALLS;
+        let place = number % CALLS;
         Self { number, step, forward: place < 2, layer: [0, 1, 1, 0][place] }
     }
 

@@ -142,7 +142,8 @@ fn one_target_may_be_left_out() {
         let layer = Layer::new(problem, place);
         let call = Call::new(&layer, problem);
         let ranks = problem.batches.len();
-        let (before, gradients) = ([80, 81].map(|seed| old(ranks, seed)), call.gradients(&layer));
+        let before = [80, 81].map(|seed| old(ranks, seed));
+        let gradients = call.gradients(&layer);
         for wanted in [[true, false], [false, true], [false, false]] {
             let [mut weight, mut bias] = before.each_ref().map(|values| layer.vectors(values));
             let request = call.request().weight_gradient(wanted[0].then_some(&mut weight));
@@ -192,16 +193,15 @@ fn gradients_of_activations_are_replaced_and_not_added_to() {
                 .iter()
                 .map(|b| Batch::random(&b.dims, &mut Random::new(91)))
                 .collect();
-            let (x, z, g) = (
-                layer.upload(&problem.batches),
-                layer.upload(&residuals),
-                layer.upload(&problem.grad_outputs),
-            );
+            let x = layer.upload(&problem.batches);
+            let z = layer.upload(&residuals);
+            let g = layer.upload(&problem.grad_outputs);
             let saved = layer.train(Forward::of(&x).residual(&z));
             let expected = layer.backward(&saved, Backward::of(&x, &g).residual(&z));
             let gradients = [expected.weight, expected.bias].map(|tensors| read(&tensors.unwrap()));
             let activations = [read(&expected.input), read(&expected.residual.unwrap())];
-            let (mut dx, mut dz) = (full(&layer, &x), full(&layer, &x));
+            let mut dx = full(&layer, &x);
+            let mut dz = full(&layer, &x);
             let mut before = [92, 93].map(|seed| old(4, seed));
             let [mut dw, mut db] = before.each_ref().map(|values| layer.vectors(values));
             for turn in 0..3 {

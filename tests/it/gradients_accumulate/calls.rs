@@ -20,8 +20,8 @@ fn a_call_that_did_not_communicate_adds_each_rank_s_own() {
                 let layer = Layer::new(&problem, place);
                 let mut call = Call::new(&layer, &problem);
                 call.saved = layer.eval(&call.x);
-                let (before, gradients) =
-                    ([121, 122].map(|seed| old(4, seed)), call.gradients(&layer));
+                let before = [121, 122].map(|seed| old(4, seed));
+                let gradients = call.gradients(&layer);
                 let mut targets = before.each_ref().map(|values| layer.vectors(values));
                 call.accumulate(&layer, &mut targets);
                 for ((found, before), gradients) in targets.iter().zip(&before).zip(&gradients) {
@@ -86,7 +86,8 @@ fn a_step_adds_to_the_targets_that_it_is_given_and_gives_the_same_sums() {
         for (seed, affine) in (140..).zip(AFFINE) {
             let problem = problem(4, affine, seed);
             let layer = problem.layer(kind);
-            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let x = problem.inputs(&layer);
+            let g = problem.upstream(&layer);
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             let whole =
                 block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap().report.unwrap();

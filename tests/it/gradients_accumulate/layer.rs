@@ -99,7 +99,8 @@ pub struct Call {
 
 impl Call {
     pub fn new(layer: &Layer, problem: &Problem) -> Self {
-        let (x, g) = (layer.upload(&problem.batches), layer.upload(&problem.grad_outputs));
+        let x = layer.upload(&problem.batches);
+        let g = layer.upload(&problem.grad_outputs);
         let saved = layer.train(&x);
         Self { x, g, saved }
     }

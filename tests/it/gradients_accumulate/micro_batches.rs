@@ -55,7 +55,8 @@ impl Parts {
         };
         // The upstream gradient has a mean, so that no term of the formulas is near 0 for want of
         // it.
-        let (x, g) = (draw(&moments), draw(&|_, _| (0.25, 1.0)));
+        let x = draw(&moments);
+        let g = draw(&|_, _| (0.25, 1.0));
         let whole = Problem {
             grad_outputs: joined(&g),
             ..Problem::with_batches(joined(&x), &mut Random::new(seed + 1))
@@ -117,16 +118,20 @@ async fn by_steps(
     let zeros = || -> Result<Vec<Tensor>, Error> {
         layer.devices().iter().map(|on| on.zeros(&[CHANNELS])).collect()
     };
-    let (mut y, mut saved, mut alone) = (vec![Vec::new(); ranks], Vec::new(), Vec::new());
-    let (mut weight, mut bias, mut local) =
-        (zeros()?, zeros()?, LocalGradientSums::empty(CHANNELS));
+    let mut y = vec![Vec::new(); ranks];
+    let mut saved = Vec::new();
+    let mut alone = Vec::new();
+    let mut weight = zeros()?;
+    let mut bias = zeros()?;
+    let mut local = LocalGradientSums::empty(CHANNELS);
     for (x, g) in x.iter().zip(g) {
         let forward = layer.normalize(x, &global).await?;
         append(&mut y, &forward.output);
         let request =
             Backward::of(x, g).weight_gradient(&mut weight).bias_gradient(&mut bias).accumulate();
         local.merge(&layer.local_gradient_sums(&forward.saved, request).await?)?;
-        let (mut own_weight, mut own_bias) = (zeros()?, zeros()?);
+        let mut own_weight = zeros()?;
+        let mut own_bias = zeros()?;
         let request =
             Backward::of(x, g).weight_gradient(&mut own_weight).bias_gradient(&mut own_bias);
         layer.local_gradient_sums(&forward.saved, request).await?;
@@ -262,7 +267,8 @@ fn ranks_of_several_callers_have_the_bits_of_one_caller_with_all() {
 fn a_step_that_is_left_out_is_caught_by_the_comparison() {
     let parts = &problems(3)[1];
     let layer = parts.whole.layer(Kind::Host);
-    let (x, g) = (parts.x.iter(), parts.g.iter());
+    let x = parts.x.iter();
+    let g = parts.g.iter();
     let tensors: Vec<[Vec<Tensor>; 2]> =
         x.zip(g).map(|(x, g)| [upload(&layer, x), upload(&layer, g)]).collect();
     let right = parts.run(&layer, 0..3).unwrap();

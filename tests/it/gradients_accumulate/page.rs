@@ -71,8 +71,8 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
 
         let page = Page::new(6);
         let vector = |slot, values: &[f32]| page.place(slot, &[CHANNELS], values);
-        let (weight, bias) =
-            (vector(0, &problem.parameters.weight), vector(3, &problem.parameters.bias));
+        let weight = vector(0, &problem.parameters.weight);
+        let bias = vector(3, &problem.parameters.bias);
         match &mut layer {
             Layer::Synchronized(layer) => {
                 layer.set_parameter_tensors(Some(weight), Some(bias)).unwrap()
@@ -81,7 +81,8 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
         }
         let x = page.place(5, &DIMS, &problem.batches[0].values);
         let g = page.place(1, &DIMS, &problem.grad_outputs[0].values);
-        let (mut dw, mut db) = (vector(4, &before[0]), vector(2, &before[1]));
+        let mut dw = vector(4, &before[0]);
+        let mut db = vector(2, &before[1]);
         let saved = layer.train(&x);
         for _ in 0..2 {
             let request = Backward::of(&x, &g).weight_gradient(&mut dw).bias_gradient(&mut db);

@@ -72,7 +72,8 @@ fn inputs_and_outputs_in_one_buffer_give_the_bits_of_separate_buffers() {
             app.queue.write_buffer(&page, offset, bytemuck::cast_slice(&batch.values));
         }
         let slice = |offset| app.handle.wrap(page.clone(), offset, &dims).unwrap();
-        let (inputs, mut outputs) = ([slice(x0), slice(x1)], [slice(y0), slice(y1)]);
+        let inputs = [slice(x0), slice(x1)];
+        let mut outputs = [slice(y0), slice(y1)];
         let layer = trained(vec![app.handle.clone(); 2]);
         let saved = block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs)))
             .unwrap()
@@ -168,7 +169,8 @@ fn a_slice_that_the_buffer_or_the_device_does_not_allow_is_refused() {
         (u64::MAX - (align - 1), align),
     ] {
         let error = refused(&page, offset, &[1, values as usize]);
-        let (size_bytes, buffer_bytes) = (4 * values, 4 * align);
+        let size_bytes = 4 * values;
+        let buffer_bytes = 4 * align;
         assert_eq!(
             error,
             ArgumentError::SliceSize { offset_bytes: offset, size_bytes, buffer_bytes }
@@ -225,7 +227,8 @@ fn a_buffer_of_another_wgpu_device_is_refused_and_spoils_nothing() {
     // Of one wgpu instance: handles of two instances are something that wgpu itself cannot tell
     // apart.
     let adapter = adapter();
-    let (app, other) = (Application::on(&adapter), Application::on(&adapter));
+    let app = Application::on(&adapter);
+    let other = Application::on(&adapter);
     let dims = [2, CHANNELS, 5];
     let foreign = || app.handle.wrap(other.page(120), 0, &dims).unwrap();
     let own = || app.handle.zeros(&dims).unwrap();

@@ -66,7 +66,8 @@ fn what_a_layer_was_configured_without_names_the_setting() {
 #[test]
 fn frozen_parameters_and_residuals_that_are_not_added_are_called_so() {
     let host = Device::host();
-    let (x, mut target) = (host.zeros(&[2, 1]).unwrap(), host.zeros(&[1]).unwrap());
+    let x = host.zeros(&[2, 1]).unwrap();
+    let mut target = host.zeros(&[1]).unwrap();
     let bn = layer(BatchNormConfig::torch(1).with_freeze_affine(true));
     let saved = block_on(bn.forward_train(&x)).unwrap().saved;
     let request = Backward::of(&x, &x).weight_gradient(&mut target);
@@ -85,7 +86,8 @@ fn frozen_parameters_and_residuals_that_are_not_added_are_called_so() {
 #[test]
 fn memory_that_the_host_does_not_have_is_no_failure_of_a_gpu() {
     let error = Device::host().zeros(&[1 << 50]).unwrap_err();
-    let (dims, found_bytes) = (vec![1 << 50], 1 << 52);
+    let dims = vec![1 << 50];
+    let found_bytes = 1 << 52;
     assert_eq!(error, Error::Limit(LimitError::HostMemory { dims, found_bytes }));
     assert_eq!(
         error.to_string(),

@@ -44,7 +44,8 @@ impl Point {
         let outputs: Vec<Vec<f64>> = match uses {
             Uses::Group => reference::forward_train(&ranks, affine, eps).unwrap().outputs,
             Uses::Running => {
-                let (mean, var) = (widened(&problem.running.mean), widened(&problem.running.var));
+                let mean = widened(&problem.running.mean);
+                let var = widened(&problem.running.var);
                 reference::forward_with_statistics(&ranks, &mean, &var, affine, eps).unwrap()
             }
             Uses::Local => {
@@ -127,7 +128,8 @@ fn every_gradient_is_the_slope_of_the_loss() {
             let expected = by_differences(&problem, uses);
             for kind in Kind::ALL {
                 let layer = problem.layer(kind);
-                let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+                let x = problem.inputs(&layer);
+                let g = problem.upstream(&layer);
                 let saved = forward(&layer, &x, train).unwrap().saved;
                 let found =
                     Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
@@ -147,7 +149,8 @@ fn the_definition_s_own_gradients_are_the_slopes_of_its_forward() {
     // Without the rounding of f32: what is left is that of the differences.
     let problem = problem(1e-5, 203);
     for uses in [Uses::Group, Uses::Running] {
-        let (slopes, gradients) = (by_differences(&problem, uses), problem.definition(uses));
+        let slopes = by_differences(&problem, uses);
+        let gradients = problem.definition(uses);
         let pairs = [
             (&slopes.grad_inputs, &gradients.grad_inputs),
             (&slopes.grad_weights, &gradients.grad_weights),

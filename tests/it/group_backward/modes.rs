@@ -46,7 +46,8 @@ fn problem(config: BatchNormConfig, seed: u64) -> Problem {
 
 fn run(problem: &Problem, kind: Kind, mode: Mode, uses: Uses) -> Result<Found, String> {
     let layer = problem.layer(kind);
-    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+    let x = problem.inputs(&layer);
+    let g = problem.upstream(&layer);
     let forward = match mode {
         Mode::Train => block_on(layer.forward_train(&x)),
         Mode::Eval => block_on(layer.forward_eval(&x)),
@@ -182,7 +183,8 @@ fn a_target_for_what_the_layer_has_no_gradient_of_is_refused() {
         for (config, what, expected) in &without {
             let problem = problem(config.clone(), 44);
             let layer = problem.layer(kind);
-            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let x = problem.inputs(&layer);
+            let g = problem.upstream(&layer);
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             for name in ["weight", "bias"] {
                 let vectors =
@@ -224,7 +226,8 @@ fn one_value_that_evaluates_with_its_own_statistics_has_no_gradient_of_its_input
             ..Problem::random(&[&[1, CHANNELS], &[1, CHANNELS, 1]], 46)
         };
         let layer = problem.layer(kind);
-        let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+        let x = problem.inputs(&layer);
+        let g = problem.upstream(&layer);
         let saved = block_on(layer.forward_eval(&x)).unwrap().saved;
         let found = Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap());
         assert_eq!(found.grad_inputs, [[0.0; CHANNELS]; 2], "{kind:?}");

@@ -100,7 +100,8 @@ fn an_input_that_is_not_finite_makes_its_channel_s_gradient_nan_on_every_rank_an
         80,
         |problem| &mut problem.batches,
         |what, clean, poisoned, kind, _| {
-            let (clean, found) = (clean.found(kind), poisoned.found(kind));
+            let clean = clean.found(kind);
+            let found = poisoned.found(kind);
             for rank in 0..2 {
                 let channel = |index| poisoned.batches[rank].channel(index);
                 let what = format!("{what}: grad_inputs[{rank}]");
@@ -134,7 +135,8 @@ fn an_upstream_gradient_that_is_not_finite_makes_its_channel_s_gradient_nan_on_e
         81,
         |problem| &mut problem.grad_outputs,
         |what, clean, poisoned, kind, holder| {
-            let (clean, found) = (clean.found(kind), poisoned.found(kind));
+            let clean = clean.found(kind);
+            let found = poisoned.found(kind);
             for rank in 0..2 {
                 let channel = |index| poisoned.batches[rank].channel(index);
                 let what = format!("{what}: grad_inputs[{rank}]");
@@ -153,7 +155,8 @@ fn an_upstream_gradient_that_is_not_finite_makes_its_channel_s_gradient_nan_on_e
                 (&found.grad_biases, &clean.grad_biases),
             ];
             for (name, (found, clean)) in ["grad_weights", "grad_biases"].into_iter().zip(pairs) {
-                let (found, clean) = (found.as_ref().unwrap(), clean.as_ref().unwrap());
+                let found = found.as_ref().unwrap();
+                let clean = clean.as_ref().unwrap();
                 for rank in 0..3 {
                     let right = |found: f32, clean: f32| {
                         if rank == holder { !found.is_finite() } else { same(found, clean) }
@@ -180,7 +183,8 @@ fn the_group_s_affine_gradient_is_nan_on_every_rank_where_one_rank_s_is() {
             clean.config = clean.config.with_affine_gradient(affine);
             let mut poisoned = clean.clone();
             poison(&mut poisoned.grad_outputs[1], &[(POISONED, f32::NAN)]);
-            let (clean, found) = (clean.found(kind), poisoned.found(kind));
+            let clean = clean.found(kind);
+            let found = poisoned.found(kind);
             let pairs = [
                 (&found.grad_weights, &clean.grad_weights),
                 (&found.grad_biases, &clean.grad_biases),
@@ -188,8 +192,8 @@ fn the_group_s_affine_gradient_is_nan_on_every_rank_where_one_rank_s_is() {
             for (found, clean) in pairs {
                 for rank in 0..3 {
                     let what = format!("{kind:?}, {affine:?}, rank {rank}");
-                    let (found, clean) =
-                        (&found.as_ref().unwrap()[rank], &clean.as_ref().unwrap()[rank]);
+                    let found = &found.as_ref().unwrap()[rank];
+                    let clean = &clean.as_ref().unwrap()[rank];
                     assert_reaches(&what, found, clean, |c| c, is_nan);
                 }
             }
@@ -201,7 +205,8 @@ fn the_group_s_affine_gradient_is_nan_on_every_rank_where_one_rank_s_is() {
 fn with_running_statistics_what_is_not_finite_keeps_to_its_own_value() {
     let evaluate = |problem: &Problem, kind| {
         let layer = problem.layer(kind);
-        let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+        let x = problem.inputs(&layer);
+        let g = problem.upstream(&layer);
         let saved = block_on(layer.forward_eval(&x)).unwrap().saved;
         Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap())
     };
@@ -210,7 +215,8 @@ fn with_running_statistics_what_is_not_finite_keeps_to_its_own_value() {
         |problem| &mut problem.batches,
         |what, clean, poisoned, kind, holder| {
             // The gradient of the input is g·weight·inv_std, whatever x is.
-            let (clean, found) = (evaluate(clean, kind), evaluate(poisoned, kind));
+            let clean = evaluate(clean, kind);
+            let found = evaluate(poisoned, kind);
             assert_eq!(bits(&found.grad_inputs), bits(&clean.grad_inputs), "{what}");
             assert_eq!(
                 bits(found.grad_biases.as_ref().unwrap()),
@@ -237,7 +243,8 @@ fn with_running_statistics_what_is_not_finite_keeps_to_its_own_value() {
         84,
         |problem| &mut problem.grad_outputs,
         |what, clean, poisoned, kind, _| {
-            let (clean, found) = (evaluate(clean, kind), evaluate(poisoned, kind));
+            let clean = evaluate(clean, kind);
+            let found = evaluate(poisoned, kind);
             for (rank, g) in poisoned.grad_outputs.iter().enumerate() {
                 for (index, (&found, &clean)) in
                     found.grad_inputs[rank].iter().zip(&clean.grad_inputs[rank]).enumerate()

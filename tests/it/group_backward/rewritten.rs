@@ -139,7 +139,9 @@ fn residuals_and_parameters_are_known_by_their_bytes_too() {
             .unwrap()
             .saved;
         let backward = || {
-            let (x, residual, g) = (page.at(0), page.at(1), page.at(7));
+            let x = page.at(0);
+            let residual = page.at(1);
+            let g = page.at(7);
             block_on(layer.backward(&saved, Backward::of(&x, &g).residual(&residual))).map(drop)
         };
         backward().expect("nothing was written");
@@ -176,10 +178,13 @@ fn a_gradient_that_overwrites_x_ends_the_saved_calls_that_need_it() {
     let page = Page::new();
     let layer = page.layer(Epilogue::NONE);
     let forward = || block_on(layer.forward_train(&page.at(0))).unwrap().saved;
-    let (first, second) = (forward(), forward());
+    let first = forward();
+    let second = forward();
     // Backward of a call whose x lies elsewhere, with its gradient where x of the others is.
     let elsewhere = block_on(layer.forward_train(&page.at(4))).unwrap().saved;
-    let (x, g, mut dx) = (page.at(4), page.at(7), page.at(0));
+    let x = page.at(4);
+    let g = page.at(7);
+    let mut dx = page.at(0);
     block_on(layer.backward(&elsewhere, Backward::of(&x, &g).input_gradient(&mut dx))).unwrap();
     assert_refused(backward(&page, &layer, &first), "x[0]");
     drop(first);

@@ -28,7 +28,8 @@ fn an_empty_rank_has_empty_and_zero_gradients_and_changes_nothing() {
         let run = |problem: &Problem, devices: Vec<syncbn::Device>| {
             let mut layer = SyncBatchNorm::new(problem.config.clone(), devices).unwrap();
             problem.parameters.set(&mut layer);
-            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let x = problem.inputs(&layer);
+            let g = problem.upstream(&layer);
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap()
         };
@@ -36,7 +37,8 @@ fn an_empty_rank_has_empty_and_zero_gradients_and_changes_nothing() {
         // No sample, and no position, each at every place among the ranks.
         for empty in [[0, 4, 5], [3, 4, 0]] {
             for place in 0..3 {
-                let (mut with, mut devices) = (full.clone(), devices.clone());
+                let mut with = full.clone();
+                let mut devices = devices.clone();
                 with.batches.insert(place, Batch::new(&empty, |_| 0.0));
                 with.grad_outputs.insert(place, Batch::new(&empty, |_| 0.0));
                 devices.insert(place, kind.devices(1).remove(0));

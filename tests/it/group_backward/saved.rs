@@ -27,7 +27,8 @@ struct Step {
 impl Step {
     fn new(problem: &Problem, kind: Kind) -> Self {
         let layer = problem.layer(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+        let inputs = problem.inputs(&layer);
+        let grad_outputs = problem.upstream(&layer);
         let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
         Self { layer, inputs, grad_outputs, saved }
     }
@@ -110,7 +111,8 @@ fn inputs_that_a_later_call_wrote_its_outputs_into_are_refused() {
 #[test]
 fn another_layer_is_refused() {
     for kind in Kind::ALL {
-        let (mut first, second) = (Step::new(&problem(404), kind), Step::new(&problem(404), kind));
+        let mut first = Step::new(&problem(404), kind);
+        let second = Step::new(&problem(404), kind);
         let own = std::mem::replace(&mut first.saved, second.saved.clone());
         first.assert_refused("saved");
         // What comes of taking a layer apart, and of putting one together, is another layer.
@@ -232,7 +234,8 @@ fn what_recomputing_saves_gives_the_same_gradients_and_moves_nothing() {
     for kind in Kind::ALL {
         let problem = problem(409);
         let layer = problem.layer(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+        let inputs = problem.inputs(&layer);
+        let grad_outputs = problem.upstream(&layer);
         let forward = block_on(layer.forward_train(&inputs)).unwrap();
         let running = layer.running_stats();
         assert_eq!(

@@ -90,7 +90,8 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
         let problem = Problem::random(&[&dims, &dims], 600);
         let separate = {
             let layer = trained(&problem, &app.handle);
-            let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+            let x = problem.inputs(&layer);
+            let g = problem.upstream(&layer);
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             Found::read(&block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap())
         };
@@ -110,9 +111,11 @@ fn all_tensors_of_a_call_in_one_buffer_give_the_bits_of_separate_buffers() {
         let mut layer =
             SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
         layer.set_parameter_tensors(vectors(w), vectors(b)).unwrap();
-        let (inputs, grad_outputs) = (activations(x), activations(g));
-        let (mut grad_inputs, mut grad_weights, mut grad_biases) =
-            (activations(dx), vectors(dw), vectors(db));
+        let inputs = activations(x);
+        let grad_outputs = activations(g);
+        let mut grad_inputs = activations(dx);
+        let mut grad_weights = vectors(dw);
+        let mut grad_biases = vectors(db);
         let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
         // A framework wraps the same slices anew for every call.
         drop(inputs);
@@ -179,11 +182,12 @@ fn targets_that_share_bytes_with_anything_are_refused() {
     let app = Application::new();
     let dims = [2, CHANNELS, 4];
     let page = app.page(16, 96);
-    let (at, vector) =
-        (|slot: u64| page.slice(slot, &dims), |slot: u64| page.slice(slot, &[CHANNELS]));
+    let at = |slot: u64| page.slice(slot, &dims);
+    let vector = |slot: u64| page.slice(slot, &[CHANNELS]);
     let problem = Problem::random(&[&dims, &dims], 602);
     let layer = trained(&problem, &app.handle);
-    let (inputs, grad_outputs) = ([at(0), at(1)], [at(2), at(3)]);
+    let inputs = [at(0), at(1)];
+    let grad_outputs = [at(2), at(3)];
     let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
     // Slots of the gradients of x, weight and bias, and what is refused for whom.
     type Slots = [u64; 2];
@@ -201,7 +205,9 @@ fn targets_that_share_bytes_with_anything_are_refused() {
         ([fine[0], fine[1], [8, 4]], "bias_gradient", 1, "input_gradient", 0),
     ];
     let run = |[dx, dw, db]: [Slots; 3]| {
-        let (mut dx, mut dw, mut db) = (dx.map(at), dw.map(vector), db.map(vector));
+        let mut dx = dx.map(at);
+        let mut dw = dw.map(vector);
+        let mut db = db.map(vector);
         let request = Backward::of(&inputs, &grad_outputs).input_gradient(&mut dx);
         block_on(layer.backward(&saved, request.weight_gradient(&mut dw).bias_gradient(&mut db)))
     };
@@ -225,7 +231,8 @@ fn what_is_written_over_weight_or_bias_is_refused() {
         SyncBatchNorm::new(BatchNormConfig::torch(CHANNELS), [app.handle.clone()]).unwrap();
     let vector = |slot: u64| page.slice(slot, &[CHANNELS]);
     layer.set_parameter_tensors([vector(0)], [vector(1)]).unwrap();
-    let (x, g) = (page.slice(2, &dims), page.slice(3, &dims));
+    let x = page.slice(2, &dims);
+    let g = page.slice(3, &dims);
     for slot in [0, 1] {
         let mut y = page.slice(slot, &dims);
         let error = block_on(layer.forward_train(Forward::of(&x).write_to(&mut y))).map(|_| ());
@@ -263,7 +270,8 @@ fn backward_takes_the_parameters_of_its_forward_call_given_again() {
         layer.set_parameter_tensors(weight, bias).unwrap();
     };
     set(&mut layer, [0, 1]);
-    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+    let x = problem.inputs(&layer);
+    let g = problem.upstream(&layer);
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     let backward = |layer: &SyncBatchNorm| block_on(layer.backward(&saved, Backward::of(&x, &g)));
     let expected = Found::read(&backward(&layer).unwrap());
@@ -288,7 +296,8 @@ fn what_an_optimizer_writes_to_the_caller_s_parameters_shows_in_the_next_call() 
     let mut layer =
         SyncBatchNorm::new(problem.config.clone(), vec![app.handle.clone(); 2]).unwrap();
     layer.set_parameter_tensors(slices([0, 1]), slices([3, 2])).unwrap();
-    let (x, g) = (problem.inputs(&layer), problem.upstream(&layer));
+    let x = problem.inputs(&layer);
+    let g = problem.upstream(&layer);
     for seed in 604..607 {
         let parameters = Parameters::random(CHANNELS, &mut Random::new(seed));
         for (slot, values) in [

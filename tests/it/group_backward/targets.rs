@@ -41,7 +41,8 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
             let mut problem = problem(500);
             problem.config = problem.config.with_affine_gradient(affine);
             let layer = problem.layer(kind);
-            let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+            let inputs = problem.inputs(&layer);
+            let grad_outputs = problem.upstream(&layer);
             let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
             let full =
                 block_on(layer.backward(&saved, Backward::of(&inputs, &grad_outputs))).unwrap();
@@ -50,8 +51,9 @@ fn each_target_may_be_left_out_and_the_exchange_takes_place_all_the_same() {
             for wanted in 0..8 {
                 let [with_inputs, with_weights, with_biases] =
                     [1, 2, 4].map(|bit| wanted & bit != 0);
-                let (mut grad_inputs, mut grad_weights, mut grad_biases) =
-                    (like(&inputs), vectors(&layer), vectors(&layer));
+                let mut grad_inputs = like(&inputs);
+                let mut grad_weights = vectors(&layer);
+                let mut grad_biases = vectors(&layer);
                 let request = Backward::of(&inputs, &grad_outputs)
                     .input_gradient(with_inputs.then_some(&mut grad_inputs))
                     .weight_gradient(with_weights.then_some(&mut grad_weights))
@@ -98,10 +100,12 @@ impl Call {
     fn new(kind: Kind) -> Self {
         let problem = problem(501);
         let layer = problem.layer(kind);
-        let (inputs, grad_outputs) = (problem.inputs(&layer), problem.upstream(&layer));
+        let inputs = problem.inputs(&layer);
+        let grad_outputs = problem.upstream(&layer);
         let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
-        let (grad_inputs, grad_weights, grad_biases) =
-            (like(&inputs), vectors(&layer), vectors(&layer));
+        let grad_inputs = like(&inputs);
+        let grad_weights = vectors(&layer);
+        let grad_biases = vectors(&layer);
         Self { layer, saved, inputs, grad_outputs, grad_inputs, grad_weights, grad_biases }
     }
 
@@ -155,7 +159,8 @@ fn dims_that_do_not_fit_are_refused() {
             let values = vec![f32::NAN; found.iter().product()];
             list(&mut call)[1] = device.upload(found, &values).unwrap();
             let error = call.refused();
-            let (found, expected) = (found.to_vec(), expected.to_vec());
+            let found = found.to_vec();
+            let expected = expected.to_vec();
             assert!(error.to_string().contains(&format!("{argument}[1]")), "{error}");
             assert_eq!(
                 error,

@@ -28,7 +28,8 @@ fn global(layer: &SyncBatchNorm, page: &Page, place: u64) -> GlobalStatistics {
 }
 
 fn sums(layer: &SyncBatchNorm, saved: &Saved, page: &Page, place: u64) -> GlobalGradientSums {
-    let (x, g) = (page.at(place), page.at(7));
+    let x = page.at(place);
+    let g = page.at(7);
     block_on(
         layer
             .synchronize(block_on(layer.local_gradient_sums(saved, Backward::of(&x, &g))).unwrap()),
@@ -54,12 +55,15 @@ const WRITES: [(&str, Write); 14] = [
         block_on(layer(page).forward_eval(Forward::in_place(&mut page.at(0)))).unwrap();
     }),
     ("an output of `normalize`", |page| {
-        let (other, x) = (layer(page), page.at(4));
+        let other = layer(page);
+        let x = page.at(4);
         let global = global(&other, page, 4);
         block_on(other.normalize(Forward::of(&x).write_to(&mut page.at(0)), &global)).unwrap();
     }),
     ("an output of a joint call", |page| {
-        let (other, x, mut y) = (layer(page), page.at(4), page.at(0));
+        let other = layer(page);
+        let x = page.at(4);
+        let mut y = page.at(0);
         block_on(joint::forward_train([(&other, Forward::of(&x).write_to(&mut y))])).unwrap();
     }),
     ("a gradient in place", |page| {
@@ -68,25 +72,32 @@ const WRITES: [(&str, Write); 14] = [
     }),
     ("a gradient of a joint call", |page| {
         let (other, saved) = elsewhere(page);
-        let (x, g, mut dx) = (page.at(4), page.at(7), page.at(0));
+        let x = page.at(4);
+        let g = page.at(7);
+        let mut dx = page.at(0);
         block_on(joint::backward([(&other, &saved, Backward::of(&x, &g).input_gradient(&mut dx))]))
             .unwrap();
     }),
     ("a gradient of `input_gradients` in place", |page| {
         let (other, saved) = elsewhere(page);
         let sums = sums(&other, &saved, page, 4);
-        let (x, mut g) = (page.at(4), page.at(0).handle().unwrap());
+        let x = page.at(4);
+        let mut g = page.at(0).handle().unwrap();
         block_on(other.input_gradients(&saved, Backward::in_place(&x, &mut g), &sums)).unwrap();
     }),
     ("a weight gradient of `local_gradient_sums`", |page| {
         let (other, saved) = elsewhere(page);
-        let (x, g, mut dw) = (page.at(4), page.at(7), page.half(0, &[DIMS[1]]));
+        let x = page.at(4);
+        let g = page.at(7);
+        let mut dw = page.half(0, &[DIMS[1]]);
         let request = Backward::of(&x, &g).weight_gradient(&mut dw).accumulate();
         block_on(other.local_gradient_sums(&saved, request)).unwrap();
     }),
     ("a bias gradient", |page| {
         let (other, saved) = elsewhere(page);
-        let (x, g, mut db) = (page.at(4), page.at(7), page.half(0, &[DIMS[1]]));
+        let x = page.at(4);
+        let g = page.at(7);
+        let mut db = page.half(0, &[DIMS[1]]);
         block_on(other.backward(&saved, Backward::of(&x, &g).bias_gradient(&mut db))).unwrap();
     }),
     ("an output on the device", |page| {
@@ -95,7 +106,9 @@ const WRITES: [(&str, Write); 14] = [
     ("an output that is encoded", |page| {
         let (gpu, queue) = page.device.wgpu().unwrap();
         let mut encoder = gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let (mut workspace, x, mut y) = (Workspace::new(&page.device), page.at(4), page.at(0));
+        let mut workspace = Workspace::new(&page.device);
+        let x = page.at(4);
+        let mut y = page.at(0);
         let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
         on_device(page).forward_train(request).unwrap();
         queue.submit([encoder.finish()]);
@@ -126,7 +139,8 @@ fn backwards(
     saved: &Saved,
     sums: &GlobalGradientSums,
 ) -> [Result<(), Error>; 4] {
-    let (x, g) = (page.at(0), page.at(7));
+    let x = page.at(0);
+    let g = page.at(7);
     let request = || Backward::of(&x, &g);
     let joint =
         block_on(joint::backward([(layer, saved, request())])).map(drop).map_err(

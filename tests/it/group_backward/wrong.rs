@@ -45,7 +45,8 @@ fn by_formula(problem: &Problem, formula: &Formula) -> Found {
         with_ranks(&problem.batches, |ranks| syncbn_reference::batch_statistics(ranks).unwrap());
     let channels = problem.channels();
     let pairs = |rank: usize, c: usize| {
-        let (batch, g) = (&problem.batches[rank], &problem.grad_outputs[rank]);
+        let batch = &problem.batches[rank];
+        let g = &problem.grad_outputs[rank];
         let indices = (0..batch.values.len()).filter(move |&index| batch.channel(index) == c);
         indices
             .map(move |index| (index, f64::from(batch.values[index]), f64::from(g.values[index])))
@@ -65,7 +66,8 @@ fn by_formula(problem: &Problem, formula: &Formula) -> Found {
             let rank_a = pairs(rank, c).map(|(_, _, g)| g).sum();
             let rank_n = pairs(rank, c).count() as f64;
             let sums = Sums { n: statistics.count as f64, rank_n, mean, a, b, rank_a };
-            let (mean_dy, mean_dy_xmu) = ((formula.mean_dy)(&sums), (formula.mean_dy_xmu)(&sums));
+            let mean_dy = (formula.mean_dy)(&sums);
+            let mean_dy_xmu = (formula.mean_dy_xmu)(&sums);
             let scale = (formula.input_scale)(problem.parameters.weight[c].into(), inv_std);
             for (index, x, g) in pairs(rank, c) {
                 let projected = (x - mean) * inv_std * inv_std * mean_dy_xmu;
@@ -187,7 +189,8 @@ fn the_comparison_of_gradients_fails_at_twice_its_tolerance() {
     let compared = |found: &Found| compare_gradients(&problem, Uses::Group, found, &expected);
     // No gradient of this problem allows more than this: tolerance times the size of what the sums
     // are made of.
-    let (rank, channel) = (0, 0);
+    let rank = 0;
+    let channel = 0;
     let ups = &problem.grad_outputs;
     let of_channel =
         |rank: usize| (0..ups[rank].values.len()).filter(move |&i| ups[rank].channel(i) == channel);

@@ -265,7 +265,8 @@ fn writing_into_tensors_of_the_caller_gives_the_bits_of_the_allocating_form() {
             .iter()
             .map(|dims| Batch::random(dims, &mut random))
             .collect();
-        let (allocating, into) = (layer(kind, 3, 5), layer(kind, 3, 5));
+        let allocating = layer(kind, 3, 5);
+        let into = layer(kind, 3, 5);
         let inputs = upload(&into, &batches);
         // What lies in the outputs before must not matter.
         let mut outputs: Vec<_> = batches

@@ -85,7 +85,8 @@ pub struct Outcome {
 
 /// Every pass and every exchange of a process, of all layers at once or of one after the other.
 pub fn run(process: &mut Process, is_joint: bool, messages: &AtomicUsize) -> (Vec<usize>, Outcome) {
-    let (mut counts, mut outcome) = (Vec::new(), Outcome::default());
+    let mut counts = Vec::new();
+    let mut outcome = Outcome::default();
     let mut saved = Vec::new();
     for call in 0..4 {
         let calls = process.forward();

@@ -73,7 +73,8 @@ fn missed(
     poisoned: Role,
     word: usize,
 ) -> Vec<[usize; 2]> {
-    let (elements, channels) = (case.shape.elements() as usize, case.shape.channels());
+    let elements = case.shape.elements() as usize;
+    let channels = case.shape.channels();
     let flags = |place: Option<usize>, poison: f32| {
         let found = run(dispatch, source, |role| match role {
             Role::Input | Role::GradOutput | Role::Residual => {

@@ -62,7 +62,8 @@ fn activation(elements: usize, dtype: DType, random: &mut Random) -> Vec<u32> {
 /// Words of every buffer: what is read differs by its role and the seed, and a channel is not
 /// finite.
 fn contents(role: Role, shape: &Shape, types: Types, seed: u64, per_channel: usize) -> Vec<u32> {
-    let (elements, channels) = (shape.elements() as usize, shape.channels());
+    let elements = shape.elements() as usize;
+    let channels = shape.channels();
     let mut random = Random::new(seed + 1000 * role as u64);
     match role {
         Role::Input | Role::Residual => activation(elements, types.x, &mut random),

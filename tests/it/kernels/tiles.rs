@@ -59,7 +59,8 @@ fn contents(
     match role {
         Role::Tiles => {
             let mut of_tile = |index: usize| {
-                let (tile, channel) = (index / channels, index % channels);
+                let tile = index / channels;
+                let channel = index % channels;
                 let [a, b, c] = [0; 3].map(|_| random.next() as f32);
                 let is_wrong = channel == 1 && tile == 1;
                 let beyond = if channel == 2 { 3e38 } else { 1.0 };
@@ -171,7 +172,8 @@ fn gradient_sums_of_the_tiles_of_one_rank_have_the_bits_of_two_kernels() {
     };
     each(plan, |what, shape, combine, seed| {
         let of_all = [None, Some(1.0)][seed as usize % 2];
-        let (weight, bias) = (seed % 3 != 0, seed % 5 != 0);
+        let weight = seed % 3 != 0;
+        let bias = seed % 5 != 0;
         let wanted =
             ParameterGradients { weight, bias, of_all, accumulate: seed.is_multiple_of(2) };
         let gradient = merge(shape).gradient(0, seed % 7 != 0, wanted);

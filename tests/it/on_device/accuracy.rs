@@ -70,7 +70,8 @@ fn compare_normalization(
         saved.mean_and_inv_std(rank).ok_or("none")?.map(|of| block_on(of.to_vec()).unwrap());
     for (channel, (mean, inv_std)) in widened(&mean).into_iter().zip(widened(&inv_std)).enumerate()
     {
-        let (wanted, var) = (expected.mean[channel], expected.var_biased[channel]);
+        let wanted = expected.mean[channel];
+        let var = expected.var_biased[channel];
         let wanted_inv_std = if var + eps == 0.0 { 0.0 } else { 1.0 / (var + eps).sqrt() };
         let allowed = STATISTICS_TOLERANCE * var.sqrt() + 0.5 * ulp(wanted);
         let allowed_inv_std = STATISTICS_TOLERANCE * wanted_inv_std;

@@ -142,7 +142,8 @@ fn what_an_encoder_uses_is_its_own_until_it_is_submitted() {
         bits(&read(&layer.backward(&forward.saved, given.backward()).unwrap().input))
     };
     let [expected, expected_other] = [&given, &other].map(gradients);
-    let (mut outputs, mut late) = (zeros(), zeros());
+    let mut outputs = zeros();
+    let mut late = zeros();
 
     // The context of a call that is submitted is dropped before the encoder that reads it is.
     let saved = layer.forward_train(given.forward()).unwrap().saved;
@@ -191,8 +192,10 @@ fn no_call_waits_for_the_device_but_those_that_read() {
     const ROUNDS: usize = 500;
     let device = block_on(Device::from_adapter(&adapter())).unwrap().with_deadline(Duration::ZERO);
     // Long enough to be under way still when the host looks.
-    let x = || [0, 1].map(|_| device.zeros(&[8, CHANNELS, 40_000]).unwrap());
-    let (x, residuals, g) = (x(), x(), x());
+    let large = || [0, 1].map(|_| device.zeros(&[8, CHANNELS, 40_000]).unwrap());
+    let x = large();
+    let residuals = large();
+    let g = large();
     let request = || Forward::of(&x).residual(&residuals);
     let is_timeout = |result: Result<(), Error>| match result {
         Ok(()) => false,

@@ -72,7 +72,8 @@ impl Chain {
             device.upload(&[config.num_features], &vec![0.5; config.num_features]).unwrap()
         });
         let layers = [0, 1].map(|_| BatchNorm::new(config.clone(), device).unwrap());
-        let (kernel, device) = (Affine::new(device), device.clone());
+        let kernel = Affine::new(device);
+        let device = device.clone();
         Self { layers, kernel, x: random(1), y, z, v, dx, dy, dz, dv: random(2), dw, device }
     }
 
@@ -105,7 +106,8 @@ impl Chain {
     /// All of it in one encoder; what is saved is dropped before that is submitted.
     fn in_one_encoder(&mut self, workspace: &mut Workspace) {
         let Self { device, layers: [first, second], kernel, x, y, z, v, dx, dy, dz, dv, dw } = self;
-        let ([dw_first, dw_second], (raw, queue)) = (dw, device.wgpu().unwrap());
+        let [dw_first, dw_second] = dw;
+        let (raw, queue) = device.wgpu().unwrap();
         let mut encoder = raw.create_command_encoder(&Default::default());
         let request = Forward::of(&*x).write_to(&mut *y).encode(&mut encoder, workspace);
         let of_first = first.forward_train(request).unwrap().saved;
@@ -146,7 +148,8 @@ fn two_layers_and_a_kernel_of_the_application_s_are_one_submission_with_the_bits
         for step in 0..3 {
             expected.one_by_one();
             found.in_one_encoder(&mut workspace);
-            let (found, expected) = (found.outcome(), expected.outcome());
+            let found = found.outcome();
+            let expected = expected.outcome();
             assert_eq!(found, expected, "{epilogue:?}, step {step}");
             assert!(
                 found.0.iter().all(|bits| bits.iter().any(|&bits| bits != 0)),
@@ -174,8 +177,8 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_out_of_place() {
     let (raw, queue) = device.wgpu().unwrap();
     let mut given = Given::new(device);
     let (reference, [y, dx]) = expected(config(), &given, device);
-    let (layer, mut workspace) =
-        (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
+    let layer = BatchNorm::new(config(), device).unwrap();
+    let mut workspace = Workspace::new(device);
     let mut encoder = raw.create_command_encoder(&Default::default());
     // Backward in place of the gradient of y, then forward in place of x.
     let mut outputs = DIMS.map(|dims| device.zeros(&dims).unwrap());
@@ -212,8 +215,8 @@ fn forward_may_be_encoded_once_more_and_then_be_differentiated() {
         let given = Given::new(device);
         let config = config().with_activation_mask(mask);
         let (reference, [y, dx]) = expected(config.clone(), &given, device);
-        let (layer, mut workspace) =
-            (BatchNorm::new(config, device).unwrap(), Workspace::new(device));
+        let layer = BatchNorm::new(config, device).unwrap();
+        let mut workspace = Workspace::new(device);
         let zeros = || DIMS.map(|dims| device.zeros(&dims).unwrap());
         let [mut first, mut second, mut gradients] = [zeros(), zeros(), zeros()];
         let mut encoder = raw.create_command_encoder(&Default::default());
@@ -256,8 +259,8 @@ fn what_an_encoded_call_makes_is_the_caller_s() {
     let (raw, queue) = device.wgpu().unwrap();
     let given = Given::new(device);
     let (_, [y, dx]) = expected(config(), &given, device);
-    let (layer, mut workspace) =
-        (BatchNorm::new(config(), device).unwrap(), Workspace::new(device));
+    let layer = BatchNorm::new(config(), device).unwrap();
+    let mut workspace = Workspace::new(device);
     let mut encoder = raw.create_command_encoder(&Default::default());
     let forward =
         layer.forward_train(given.forward().encode(&mut encoder, &mut workspace)).unwrap();

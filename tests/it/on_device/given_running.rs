@@ -100,10 +100,13 @@ fn what_does_not_fit_is_refused_before_anything_is_submitted() {
     let x = batch(device, 0, 1.0);
     let before = of_layer(&layer);
     let vector = || device.zeros(&[CHANNELS]).unwrap();
-    let (a, b, short) = (vector(), vector(), device.zeros(&[CHANNELS - 1]).unwrap());
+    let a = vector();
+    let b = vector();
+    let short = device.zeros(&[CHANNELS - 1]).unwrap();
     let refused = layer.forward_train(Forward::of(&x).running_stats(&a, &short)).unwrap_err();
     assert!(refused.to_string().contains("running variance"), "{refused}");
-    let (mut c, mut alias) = (vector(), a.handle().unwrap());
+    let mut c = vector();
+    let mut alias = a.handle().unwrap();
     let request = Forward::of(&x).running_stats(&a, &b).write_running_stats_to(&mut alias, &mut c);
     let refused = layer.forward_train(request).unwrap_err();
     assert!(refused.to_string().contains("next running mean"), "{refused}");

@@ -12,7 +12,8 @@ use super::stored::*;
 
 /// Forward and backward of a problem, everything in place, by its use of statistics.
 fn in_place(problem: &Problem, device: &Device, layouts: Layouts, uses: Uses) -> [Vec<Tensor>; 3] {
-    let (mut layer, mut call) = (layer(problem, device), tensors(problem, device, layouts));
+    let mut layer = layer(problem, device);
+    let mut call = tensors(problem, device, layouts);
     let saved = match uses {
         Uses::Group => layer.forward_train(call.forward()),
         Uses::Running => layer.forward_eval(call.forward()),
@@ -81,8 +82,8 @@ fn what_cannot_be_written_over_is_refused() {
     let problem = Problem::plain(&shape(1), Epilogue::RELU, 1);
     let layer = layer(&problem, device);
     let layouts = Layouts::all()[0];
-    let (call, mut place) =
-        (tensors(&problem, device, layouts), tensors(&problem, device, layouts));
+    let call = tensors(&problem, device, layouts);
+    let mut place = tensors(&problem, device, layouts);
     let saved = layer.forward_train(&call.x).unwrap().saved;
     let request = Backward::in_place(&call.x, &mut place.g).input_gradient(&mut place.x);
     let error = layer.backward(&saved, request).unwrap_err();

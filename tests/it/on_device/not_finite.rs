@@ -53,7 +53,8 @@ fn a_value_that_is_not_finite_reaches_what_it_reaches_where_the_host_merges() {
         for poison in POISONS {
             let dims = [vec![3, 3, 5], vec![2, 3, 7], vec![0, 3, 4]];
             let clean = Problem::plain(&dims, epilogue, 600);
-            let (mut in_x, mut in_g) = (clean.clone(), clean);
+            let mut in_x = clean.clone();
+            let mut in_g = clean;
             in_x.x[1].values[9] = poison;
             assert_same_classes(&format!("{epilogue:?}, x {poison}"), &in_x);
             in_g.g[0].values[20] = poison;

@@ -77,8 +77,8 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
         error(layer.forward_train(Forward::of(&x_and_y).write_to(&mut wrapped()))),
         expected
     );
-    let (mut encoder, mut workspace) =
-        (raw.create_command_encoder(&Default::default()), Workspace::new(&device));
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    let mut workspace = Workspace::new(&device);
     let mut same = wrapped();
     let encoded = Forward::of(&x_and_y).write_to(&mut same).encode(&mut encoder, &mut workspace);
     assert_eq!(error(layer.forward_train(encoded)), expected);
@@ -135,14 +135,16 @@ fn a_residual_is_needed_where_it_decides() {
     let layer =
         BatchNorm::new(config().with_residual(true).with_activation(Activation::Relu), device)
             .unwrap();
-    let (x, residual) = (random(device, &DIMS), random(device, &DIMS));
+    let x = random(device, &DIMS);
+    let residual = random(device, &DIMS);
     let refused = ArgumentError::NoResidual;
     assert_eq!(error(layer.forward_train(&x)), refused.clone().into());
     let saved = layer.forward_train(Forward::of(&x).residual(&residual)).unwrap().saved;
     assert!(saved.needs_residual() && saved.mask_bytes() == 0);
     assert_eq!(error(layer.backward(&saved, Backward::of(&x, &x))), refused.into());
     // A call decides how many ranks there are, and then all its lists have as many.
-    let (two, one) = ([random(device, &DIMS), random(device, &DIMS)], [random(device, &DIMS)]);
+    let two = [random(device, &DIMS), random(device, &DIMS)];
+    let one = [random(device, &DIMS)];
     let refused = ArgumentError::RankCount { argument: "residual", found: 1, expected: 2 };
     assert_eq!(
         error(layer.forward_train(Forward::of(&two).residual(&one))),
@@ -165,7 +167,8 @@ fn the_host_and_the_tensors_of_another_gpu_are_refused() {
     assert_eq!(refused.to_string(), text);
     let layer = BatchNorm::new(config(), &a).unwrap();
     for other in [b, host] {
-        let (found, expected) = (other.to_string(), a.to_string());
+        let found = other.to_string();
+        let expected = a.to_string();
         let refused = ArgumentError::WrongDevice { argument: "x", rank: 0, found, expected };
         assert_eq!(error(layer.forward_train(&random(&other, &DIMS))), refused.into());
     }
@@ -200,10 +203,11 @@ fn only_a_layer_that_reads_nothing_back_is_encoded() {
     let device = &virtual_gpus()[0];
     let (raw, _) = device.wgpu().unwrap();
     let layer = SyncBatchNorm::new(config(), [device.clone()]).unwrap();
-    let (x, mut y) = (random(device, &DIMS), device.zeros(&DIMS).unwrap());
+    let x = random(device, &DIMS);
+    let mut y = device.zeros(&DIMS).unwrap();
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
-    let (mut encoder, mut workspace) =
-        (raw.create_command_encoder(&Default::default()), Workspace::new(device));
+    let mut encoder = raw.create_command_encoder(&Default::default());
+    let mut workspace = Workspace::new(device);
     let is_refused = |error: Error| {
         matches!(error, Error::Argument(ArgumentError::NotWanted { argument: "encode", .. }))
     };
@@ -225,13 +229,15 @@ fn the_workspace_of_another_device_is_refused_and_nothing_is_recorded() {
     let [device, other] = [0, 1].map(|index| &virtual_gpus()[index]);
     let (raw, queue) = device.wgpu().unwrap();
     let layer = BatchNorm::new(config(), device).unwrap();
-    let (x, mut y) = (random(device, &DIMS), device.zeros(&DIMS).unwrap());
+    let x = random(device, &DIMS);
+    let mut y = device.zeros(&DIMS).unwrap();
     let saved = layer.forward_train(&x).unwrap().saved;
     let before = block_on(layer.running_stats()).unwrap();
     for other in [other, &Device::host()] {
-        let (mut encoder, mut workspace) =
-            (raw.create_command_encoder(&Default::default()), Workspace::new(other));
-        let (found, expected) = (other.to_string(), device.to_string());
+        let mut encoder = raw.create_command_encoder(&Default::default());
+        let mut workspace = Workspace::new(other);
+        let found = other.to_string();
+        let expected = device.to_string();
         let refused: Error =
             ArgumentError::WrongDevice { argument: "workspace", rank: 0, found, expected }.into();
         let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);

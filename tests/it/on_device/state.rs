@@ -107,7 +107,8 @@ fn running_statistics_and_parameters_that_do_not_fit_are_refused() {
         ArgumentError::Length { argument: "running_mean", found: 2, expected: 3 }.into()
     );
     let refused = layer.set_parameters(None, Some(&[0.0; CHANNELS])).unwrap_err();
-    let (argument, setting) = ("bias", "with_bias");
+    let argument = "bias";
+    let setting = "with_bias";
     assert_eq!(refused, ArgumentError::NoSuchParameter { argument, setting }.into());
     assert!(layer.weight().is_some() && layer.bias().is_none());
 
@@ -115,7 +116,8 @@ fn running_statistics_and_parameters_that_do_not_fit_are_refused() {
     let mut layer = BatchNorm::new(untracked, device).unwrap();
     assert_eq!(block_on(layer.running_stats()).unwrap(), None);
     let refused = layer.set_running_stats(RunningStats::new(CHANNELS)).unwrap_err();
-    let (argument, setting) = ("running statistics", "with_track_running_stats");
+    let argument = "running statistics";
+    let setting = "with_track_running_stats";
     assert_eq!(refused, ArgumentError::NoSuchParameter { argument, setting }.into());
 }
 

@@ -21,7 +21,8 @@ struct Encoding {
 
 impl Encoding {
     fn new(config: BatchNormConfig, device: &Device) -> Self {
-        let (layer, workspace) = (BatchNorm::new(config, device).unwrap(), Workspace::new(device));
+        let layer = BatchNorm::new(config, device).unwrap();
+        let workspace = Workspace::new(device);
         Self {
             device: device.clone(),
             layer,

@@ -23,19 +23,24 @@ fn exchanges_of_two_layers_meet_in_the_order_in_which_they_begin() {
         let [one, three] = [1.0, 3.0].map(|g| device.upload(&[2, 1], &[g; 2]).unwrap());
         for round in 0..ROUNDS {
             let first = round as f32;
-            let (x, y, z) = (rank.input(1, first), rank.input(1, -first), rank.input(2, first));
+            let x = rank.input(1, first);
+            let y = rank.input(1, -first);
+            let z = rank.input(2, first);
             let (a, b) = block_on(join(rank.a.local_statistics(&x), rank.b.local_statistics(&y)));
-            let (a, b) = (a.expect("statistics of a"), b.expect("statistics of b"));
+            let a = a.expect("statistics of a");
+            let b = b.expect("statistics of b");
             let calls =
                 join3(rank.a.synchronize(a), rank.c.forward_train(&z), rank.b.synchronize(b));
             let (a, c, b) = block_on(calls);
-            let (a, b) = (a.expect("exchange of a"), b.expect("exchange of b"));
+            let a = a.expect("exchange of a");
+            let b = b.expect("exchange of b");
             assert_mean(&a, first);
             assert_mean(&b, -first);
             assert_mean(of(&c.expect("forward of c").saved), first);
 
             let (a, b) = block_on(join(rank.a.normalize(&x, &a), rank.b.normalize(&y, &b)));
-            let (a, b) = (a.expect("y of a").saved, b.expect("y of b").saved);
+            let a = a.expect("y of a").saved;
+            let b = b.expect("y of b").saved;
             let of_b = rank.b.local_gradient_sums(&b, Backward::of(&y, &three));
             let of_a = rank.a.local_gradient_sums(&a, Backward::of(&x, &one));
             let (of_b, of_a) = block_on(join(of_b, of_a));
@@ -57,10 +62,13 @@ fn joint_calls_of_every_pass_meet_those_of_the_others_beside_single_ones() {
         let of_c = device.upload(&[2, 2], &[2.0f32; 4]).unwrap();
         for round in 0..ROUNDS {
             let first = round as f32;
-            let (x, y, z) = (rank.input(1, first), rank.input(1, -first), rank.input(2, first));
+            let x = rank.input(1, first);
+            let y = rank.input(1, -first);
+            let z = rank.input(2, first);
             let many = joint::forward_train([(&rank.c, &z), (&rank.a, &x)]);
             let (b, many) = block_on(join(rank.b.forward_train(&y), many));
-            let (b, many) = (b.expect("forward of b").saved, many.expect("the joint call"));
+            let b = b.expect("forward of b").saved;
+            let many = many.expect("the joint call");
             assert_mean(of(&b), -first);
             many.iter().for_each(|forward| assert_mean(of(&forward.saved), first));
 

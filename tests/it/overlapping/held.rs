@@ -64,7 +64,8 @@ fn a_call_behind_one_that_fails_ends_at_once() {
         let began = Instant::now();
         let (of_a, of_b) = block_on(join(a.forward_train(&x), b.forward_train(&y)));
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-        let (of_a, of_b) = (of_a.expect_err("a fails"), of_b.expect_err("b fails with it"));
+        let of_a = of_a.expect_err("a fails");
+        let of_b = of_b.expect_err("b fails with it");
         if group.rank() == 0 {
             assert!(matches!(of_a, Error::Gpu(GpuError::Timeout { .. })), "{of_a:?}");
             assert_poisoned(&of_b, "layer 0 \"a\", forward, exchange 0");

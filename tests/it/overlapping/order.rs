@@ -36,7 +36,9 @@ impl Rank {
                 SyncBatchNorm::new(BatchNormConfig::torch(channels), [device.clone()]).unwrap();
             layer.named(name).in_group(group).unwrap()
         };
-        let (a, b, c) = (layer("a", 1), layer("b", 1), layer("c", 2));
+        let a = layer("a", 1);
+        let b = layer("b", 1);
+        let c = layer("c", 2);
         Self { device: device.clone(), rank: group.rank(), a, b, c }
     }
 
@@ -87,9 +89,11 @@ fn forward_and_backward_of_two_layers_meet_in_the_order_of_the_calls() {
         let rank = Rank::new(&group, &device);
         for round in 0..ROUNDS {
             let first = round as f32;
-            let (x, y) = (rank.input(1, first), rank.input(1, -first));
+            let x = rank.input(1, first);
+            let y = rank.input(1, -first);
             let (a, b) = block_on(join(rank.a.forward_train(&x), rank.b.forward_train(&y)));
-            let (a, b) = (a.expect("forward of a"), b.expect("forward of b"));
+            let a = a.expect("forward of a");
+            let b = b.expect("forward of b");
             assert_mean(of(&a.saved), first);
             assert_mean(of(&b.saved), -first);
             // Gradient 1 for a, 3 for b: sums over four values.
@@ -113,7 +117,8 @@ fn backward_and_forward_of_other_layers_meet_in_the_order_of_the_calls() {
         let saved = block_on(rank.a.forward_train(&x)).expect("forward of a").saved;
         for round in 0..ROUNDS {
             let first = round as f32;
-            let (y, z) = (rank.input(1, first), rank.input(2, -first));
+            let y = rank.input(1, first);
+            let z = rank.input(2, -first);
             let calls = join3(
                 rank.c.forward_train(&z),
                 rank.a.backward(&saved, Backward::of(&x, &x)),
@@ -134,7 +139,9 @@ fn a_joint_call_meets_those_of_the_others_beside_a_single_one() {
         let rank = Rank::new(&group, &device);
         for round in 0..ROUNDS {
             let first = round as f32;
-            let (x, y, z) = (rank.input(1, first), rank.input(1, -first), rank.input(2, first));
+            let x = rank.input(1, first);
+            let y = rank.input(1, -first);
+            let z = rank.input(2, first);
             let mut outputs = [[2, 1], [2, 2]].map(|dims| device.zeros(&dims).unwrap());
             let [of_a, of_c] = &mut outputs;
             let requests = [

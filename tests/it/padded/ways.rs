@@ -78,7 +78,8 @@ fn lengths_of_all_positions_give_the_bits_of_no_lengths() {
     for kind in Kind::tested() {
         let devices = kind.devices(2);
         let full = [Padded::new(&[3, 4, 20], &[20; 3]), Padded::new(&[2, 4, 9], &[9; 2])];
-        let (x, g) = (tensors(&devices, &full, 3), tensors(&devices, &full, 5));
+        let x = tensors(&devices, &full, 3);
+        let g = tensors(&devices, &full, 5);
         let layer = SyncBatchNorm::new(BatchNormConfig::torch(4), devices).unwrap();
         let with = step(&layer, &full, &x, &g);
         let forward = block_on(layer.forward_train(&x)).unwrap();
@@ -95,7 +96,8 @@ fn micro_batches_joint_calls_and_callers_of_their_own_give_the_bits_of_one_call(
     let cases = Kind::tested().flat_map(|kind| activations.map(|of| (kind, of)));
     for (kind, activation) in cases {
         let devices = kind.devices(2);
-        let (x, g) = (tensors(&devices, &ranks, 7), tensors(&devices, &ranks, 9));
+        let x = tensors(&devices, &ranks, 7);
+        let g = tensors(&devices, &ranks, 9);
         let config = BatchNormConfig::torch(4).with_activation(activation);
         let new =
             |devices: &[Device]| SyncBatchNorm::new(config.clone(), devices.to_vec()).unwrap();
@@ -118,7 +120,8 @@ fn micro_batches_joint_calls_and_callers_of_their_own_give_the_bits_of_one_call(
             block_on(layer.input_gradients(&normalized.saved, backward(), &sums)).unwrap();
         assert_eq!(expected[2..4], bits(&read(&gradients.input)), "{kind:?}");
         // Jointly with a layer that is not padded.
-        let (first, second) = (new(&devices), new(&devices));
+        let first = new(&devices);
+        let second = new(&devices);
         let clean: Vec<Tensor> = devices
             .iter()
             .zip(&ranks)
@@ -177,11 +180,13 @@ fn sums_of_integers_have_the_bits_of_what_counts_whatever_the_split_and_the_devi
 fn whole_and_split(device: &Device) -> (Vec<Moments>, Vec<f32>) {
     let config = BatchNormConfig::torch(4).with_reproducible(true);
     let [a, _] = ranks();
-    let (x, g) = (padded(&a, 13), padded(&a, 17));
+    let x = padded(&a, 13);
+    let g = padded(&a, 17);
     // The samples of a rank on one rank, or each on one of its own; more padding changes nothing.
     let one = SyncBatchNorm::new(config.clone(), [device.clone()]).unwrap();
     let lists = [a.lengths.clone()];
-    let (x_one, g_one) = ([x.upload(device)], [g.upload(device)]);
+    let x_one = [x.upload(device)];
+    let g_one = [g.upload(device)];
     let of_one = block_on(one.forward_train(Forward::of(&x_one).lengths(&lists))).unwrap();
     let back_one = block_on(one.backward(&of_one.saved, Backward::of(&x_one, &g_one))).unwrap();
     let each = SyncBatchNorm::new(config, vec![device.clone(); 3]).unwrap();
@@ -195,7 +200,8 @@ fn whole_and_split(device: &Device) -> (Vec<Moments>, Vec<f32>) {
         };
         (0..3).map(sample).collect()
     };
-    let (x_each, g_each) = (split(&x), split(&g));
+    let x_each = split(&x);
+    let g_each = split(&g);
     let lists: Vec<Vec<u32>> = a.lengths.iter().map(|&length| vec![length]).collect();
     let of_each = block_on(each.forward_train(Forward::of(&x_each).lengths(&lists))).unwrap();
     let back_each =
@@ -226,12 +232,14 @@ fn one_device_that_merges_itself_gives_the_same_submitted_recorded_and_in_place(
     let ranks = ranks();
     let device = virtual_gpus()[0].clone();
     let devices = [device.clone(), device.clone()];
-    let (x, g) = (tensors(&devices, &ranks, 19), tensors(&devices, &ranks, 23));
+    let x = tensors(&devices, &ranks, 19);
+    let g = tensors(&devices, &ranks, 23);
     let lists: Vec<Vec<u32>> = ranks.iter().map(|rank| rank.lengths.clone()).collect();
     let layer = BatchNorm::new(BatchNormConfig::torch(4), &device).unwrap();
     let forward = layer.forward_train(Forward::of(&x).lengths(&lists)).unwrap();
     let backward = layer.backward(&forward.saved, Backward::of(&x, &g)).unwrap();
-    let (y, dx) = (read(&forward.output), read(&backward.input));
+    let y = read(&forward.output);
+    let dx = read(&backward.input);
     for (rank, values) in ranks.iter().zip(y.iter().chain(&dx).collect::<Vec<_>>()) {
         rank.gather(values).unwrap();
     }
@@ -274,7 +282,8 @@ fn one_device_that_merges_itself_skips_a_batch_of_which_nothing_counts() {
     let device = virtual_gpus()[0].clone();
     let devices = [device.clone(), device.clone()];
     // Padding is NaN, and so is nearly all of these.
-    let (x, g) = (tensors(&devices, &ranks, 31), tensors(&devices, &ranks, 37));
+    let x = tensors(&devices, &ranks, 31);
+    let g = tensors(&devices, &ranks, 37);
     let layer = BatchNorm::new(BatchNormConfig::torch(4), &device).unwrap();
     let before = block_on(layer.running_stats()).unwrap();
     let nothing = [vec![0; 3], vec![0; 2]];
@@ -319,7 +328,8 @@ fn thousands_of_short_samples_take_several_dispatches() {
             }
         }
         for (a, b) in [(0, 2), (1, 3)] {
-            let ((dtype, y, sums), (_, other_y, other_sums)) = (&results[a], &results[b]);
+            let (dtype, y, sums) = &results[a];
+            let (_, other_y, other_sums) = &results[b];
             let is_close = |a: &[f32], b: &[f32], allowed: f32| {
                 a.iter()
                     .zip(b)

@@ -37,8 +37,8 @@ fn train(
     let ranks = first..first + layer.devices().len();
     let mut found: Vec<Vec<u32>> = Vec::new();
     for _ in 0..2 {
-        let (x, g) =
-            (upload(layer, &batches[ranks.clone()]), upload(layer, &gradients[ranks.clone()]));
+        let x = upload(layer, &batches[ranks.clone()]);
+        let g = upload(layer, &gradients[ranks.clone()]);
         let forward = pollster::block_on(layer.forward_train(&x)).expect("forward");
         let backward = pollster::block_on(layer.backward(&forward.saved, Backward::of(&x, &g)))
             .expect("backward");
@@ -145,7 +145,8 @@ fn layer(
 fn phases(spread: &[usize], merges: bool, calls: impl Fn(&ProcessGroup, usize) + Sync) -> Vec<u8> {
     let phases = Arc::new(Mutex::new(Vec::new()));
     let groups = LocalGroup::ranks(spread.len()).into_iter().map(|inner| {
-        let (rank, phases) = (inner.rank(), phases.clone());
+        let rank = inner.rank();
+        let phases = phases.clone();
         let tap = move |message: Vec<u8>| {
             if rank == 0 {
                 // The phase of a frame is seven bytes behind its magic.

@@ -28,8 +28,8 @@ fn differs(
         if group.rank() == 2 {
             change(&mut layer);
         }
-        let (before, x) =
-            (layer.running_stats(), host.zeros(&[2, layer.config().num_features]).unwrap());
+        let before = layer.running_stats();
+        let x = host.zeros(&[2, layer.config().num_features]).unwrap();
         let error = pollster::block_on(layer.forward_train(&x)).expect_err("an unequal start");
         assert_eq!(layer.running_stats(), before);
         error

@@ -93,7 +93,8 @@ fn partitions_that_differ_are_refused_and_the_first_rank_that_differs_is_named()
     let error = refused(4, |rank| {
         Wish::Partition(if rank < 2 { vec![vec![0, 1]] } else { vec![vec![2, 3]] })
     });
-    let (found, expected) = ("[[2, 3]]".to_owned(), "[[0, 1]]".to_owned());
+    let found = "[[2, 3]]".to_owned();
+    let expected = "[[0, 1]]".to_owned();
     assert_eq!(error, disagree(2, (found, expected), (0, 2)));
     assert_eq!(
         error.to_string(),
@@ -102,7 +103,8 @@ fn partitions_that_differ_are_refused_and_the_first_rank_that_differs_is_named()
     // Most ranks are taken to be right, not the first.
     let error =
         refused(4, |rank| Wish::Partition(vec![if rank == 0 { vec![0, 1] } else { vec![2, 3] }]));
-    let (found, expected) = ("[[0, 1]]".to_owned(), "[[2, 3]]".to_owned());
+    let found = "[[0, 1]]".to_owned();
+    let expected = "[[2, 3]]".to_owned();
     assert_eq!(error, disagree(0, (found, expected), (1, 3)));
 }
 
@@ -141,7 +143,8 @@ fn a_wish_of_a_group_within_a_group_is_refused_with_its_own_ranks() {
         let error = refused(pollster::block_on(half.partition(&[vec![0, 3]])));
         assert_eq!(error.to_string(), "partition: lists[0] names rank 3, allowed: 0 to 2");
         let lists = [vec![usize::from(half.rank() == 2), 2]];
-        let (found, expected) = ("[[1, 2]]".to_owned(), "[[0, 2]]".to_owned());
+        let found = "[[1, 2]]".to_owned();
+        let expected = "[[0, 2]]".to_owned();
         let error = refused(pollster::block_on(half.partition(&lists)));
         assert_eq!(error, disagree(2, (found, expected), (0, 2)));
         let error = refused(pollster::block_on(half.subgroup(&[0, 1])));

@@ -131,7 +131,8 @@ fn f16_subnormals_are_decoded_where_the_device_flushes_those_of_f32() {
             format!("{product} bits = choose_element(bits, U(0u), magnitude < U(0x0400u));");
         let source = changed(&by.part("decode_f16", &[]), product, &flushing);
         check_decoder(&source, by).unwrap();
-        let (from, with) = ("U(0x0400u)) >= U(0x7800u)", "U(0x03ffu)) >= U(0x7801u)");
+        let from = "U(0x0400u)) >= U(0x7800u)";
+        let with = "U(0x03ffu)) >= U(0x7801u)";
         check_decoder(&changed(&source, from, with), by).unwrap_err();
     }
 }

@@ -51,7 +51,8 @@ pub fn ties(to: To) -> Vec<u32> {
     for half in 0..to.infinity() {
         // Half of the distance from the last neighbour below; behind the largest value the distance
         // stays the same.
-        let (low, high) = (f64::from(to.value(half)), f64::from(to.value(half + 1)));
+        let low = f64::from(to.value(half));
+        let high = f64::from(to.value(half + 1));
         let step = if high.is_finite() { high - low } else { low - f64::from(to.value(half - 1)) };
         let tie = (low + step / 2.0) as f32;
         assert_eq!(f64::from(tie), low + step / 2.0, "an f32 holds every tie");

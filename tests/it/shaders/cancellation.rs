@@ -33,7 +33,8 @@ pub struct Exempt {
 
 /// Every difference that a compiler may take apart, and the exemptions that were used.
 pub fn cancellations(shader: &Shader, exempt: &[Exempt]) -> (Vec<String>, HashSet<usize>) {
-    let (mut found, mut used) = (Vec::new(), HashSet::new());
+    let mut found = Vec::new();
+    let mut used = HashSet::new();
     let mut known = Known {
         shader,
         barriers: HashSet::new(),
@@ -95,7 +96,9 @@ struct Walk<'a, 'k> {
 
 impl<'a, 'k> Walk<'a, 'k> {
     fn new(known: &'k Known<'a>, function: &'a Function, info: &'a FunctionInfo) -> Self {
-        let (held, loaded, returned) = (HashMap::new(), HashMap::new(), Vec::new());
+        let held = HashMap::new();
+        let loaded = HashMap::new();
+        let returned = Vec::new();
         Self {
             known,
             function,

@@ -43,8 +43,8 @@ impl Interface {
             element_bytes: Some(variant.element_bytes(binding)),
             ..*binding
         };
-        let (params, bindings) =
-            (kernel.params_layout(), variant.bindings().iter().map(resolved).collect());
+        let params = kernel.params_layout();
+        let bindings = variant.bindings().iter().map(resolved).collect();
         let undeclared = variant
             .bindings()
             .iter()

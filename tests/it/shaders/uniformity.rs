@@ -40,7 +40,8 @@ pub fn misplaced_barriers(shader: &Shader) -> Vec<String> {
         }
     }
     for (i, entry) in shader.module.entry_points.iter().enumerate() {
-        let (function, info) = (&entry.function, shader.info.get_entry_point(i));
+        let function = &entry.function;
+        let info = shader.info.get_entry_point(i);
         Walk { shader, function, info, is_entry: true, with_barrier: &with_barrier }
             .function_body(&mut found);
     }

@@ -128,10 +128,11 @@ fn a_binding_is_of_whole_words_and_only_what_lies_on_a_gpu_has_one() {
 /// A training step of both kinds of layer on a device: y within the definition, and all bits.
 fn train(device: &Device) -> [Vec<Vec<u32>>; 2] {
     let mut random = Random::new(353);
-    let (batch, g) =
-        (Batch::random(&[9, 3, 700], &mut random), Batch::random(&[9, 3, 700], &mut random));
+    let batch = Batch::random(&[9, 3, 700], &mut random);
+    let g = Batch::random(&[9, 3, 700], &mut random);
     let expected = definition(std::slice::from_ref(&batch), None, 1e-5);
-    let (x, g) = (batch.upload(device), g.upload(device));
+    let x = batch.upload(device);
+    let g = g.upload(device);
     let layer = SyncBatchNorm::new(BatchNormConfig::torch(3), [device.clone()]).unwrap();
     let forward = block_on(layer.forward_train(&x)).unwrap();
     let backward = block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();

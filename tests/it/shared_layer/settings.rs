@@ -276,7 +276,8 @@ fn a_setting_that_cannot_change_is_named_and_leaves_the_layer_as_it_was() {
         let forward = || Forward::of(&x).residual(&residual);
         let backward = || Backward::of(&x, &g).residual(&residual);
         let (_, saved) = layer.train(forward());
-        let (running, evaluated) = (layer.running(), layer.evaluate(forward()));
+        let running = layer.running();
+        let evaluated = layer.evaluate(forward());
         let gradients = layer.backward(&saved, backward());
         for (changed, expected) in &refused {
             let error = layer.set_config(changed.clone()).unwrap_err();

@@ -34,7 +34,9 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 /// x and the gradient of y on the host, and the forward call of a plain layer.
 fn on_host() -> (SyncBatchNorm, Tensor, Tensor, Saved) {
     let host = Device::host();
-    let (layer, x, g) = (layer(&host, Epilogue::NONE), tensor(&host, 330), tensor(&host, 331));
+    let layer = layer(&host, Epilogue::NONE);
+    let x = tensor(&host, 330);
+    let g = tensor(&host, 331);
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     (layer, x, g, saved)
 }
@@ -69,7 +71,8 @@ fn a_tensor_of_the_host_is_a_slice_of_its_storage_type() {
 fn what_is_written_through_a_slice_is_what_forward_reads() {
     let host = Device::host();
     let layer = layer(&host, Epilogue::NONE);
-    let (mut x, other) = (tensor(&host, 333), tensor(&host, 334));
+    let mut x = tensor(&host, 333);
+    let other = tensor(&host, 334);
     let expected = block_on(layer.forward_train(&other)).unwrap().output;
     x.as_mut_slice::<f32>().unwrap().copy_from_slice(other.as_slice().unwrap());
     let found = block_on(layer.forward_train(&x)).unwrap().output;
@@ -166,7 +169,8 @@ fn a_handle_is_the_same_memory_of_a_gpu() {
 #[test]
 fn forward_and_backward_take_a_handle_for_its_tensor() {
     for x in on_gpu() {
-        let (layer, g) = (layer(x.device(), Epilogue::NONE), tensor(x.device(), 342));
+        let layer = layer(x.device(), Epilogue::NONE);
+        let g = tensor(x.device(), 342);
         let forward = block_on(layer.forward_train(&x)).unwrap();
         let handle = x.handle().unwrap();
         let of_handle = block_on(layer.forward_train(&handle)).unwrap();
@@ -186,8 +190,10 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
     for way in 0..4 {
         for x in on_gpu() {
             let device = x.device().clone();
-            let (layer, other) = (layer(&device, Epilogue::NONE), layer(&device, Epilogue::RELU));
-            let (g, z) = (tensor(&device, 343), tensor(&device, 344));
+            let other = layer(&device, Epilogue::RELU);
+            let layer = layer(&device, Epilogue::NONE);
+            let g = tensor(&device, 343);
+            let z = tensor(&device, 344);
             let saved = block_on(layer.forward_train(&x)).unwrap().saved;
             let of_z = block_on(other.forward_train(&z)).unwrap().saved;
             block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap();
@@ -214,7 +220,8 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
 #[test]
 fn a_handle_of_x_is_no_target() {
     for x in on_gpu() {
-        let (layer, g) = (layer(x.device(), Epilogue::NONE), tensor(x.device(), 345));
+        let layer = layer(x.device(), Epilogue::NONE);
+        let g = tensor(x.device(), 345);
         let overlap = |argument| {
             Error::Argument(ArgumentError::Overlap { argument, rank: 0, other: "x", other_rank: 0 })
         };
@@ -234,7 +241,8 @@ fn a_handle_of_x_is_no_target() {
 #[test]
 fn what_an_optimizer_writes_through_the_handle_of_a_parameter_holds_for_the_next_call() {
     let device = &virtual_gpus()[0];
-    let (x, g) = (tensor(device, 346), tensor(device, 347));
+    let x = tensor(device, 346);
+    let g = tensor(device, 347);
     let mut layer = layer(device, Epilogue::NONE);
     let [mut weight, mut bias] =
         [[0.5f32, -1.0], [0.25, 2.0]].map(|values| device.upload(&[2], &values).unwrap());

@@ -78,12 +78,16 @@ fn a_missing_tensor_is_named_beside_those_of_the_layer() {
             let error = refused(&bytes, &torch(), &[name, "missing"]);
             let others = names.iter().filter(|other| **other != name);
             let found: Vec<String> = others.map(|n| n.to_string()).collect();
-            let (name, of) = (name.to_owned(), found.len());
+            let name = name.to_owned();
+            let of = found.len();
             assert_eq!(error, StateError::Missing { name, found, of, guess: None });
         }
     }
     let error = refused(&file(&[]), &torch(), &["bn.weight is missing; found: nothing"]);
-    let (name, found, of, guess) = ("bn.weight".into(), vec![], 0, None);
+    let name = "bn.weight".into();
+    let found = vec![];
+    let of = 0;
+    let guess = None;
     assert_eq!(error, StateError::Missing { name, found, of, guess });
 }
 
@@ -275,7 +279,8 @@ fn bytes_and_files_that_are_none_are_refused() {
 fn a_state_that_is_refused_leaves_the_layer_as_it_was() {
     for kind in Kind::ALL {
         let mut bn = trained(torch(), kind, 21);
-        let (before, acts) = (state_of(&bn), behaviour(&mut bn));
+        let before = state_of(&bn);
+        let acts = behaviour(&mut bn);
         let other = state_of(&trained(torch(), Kind::Host, 22));
         let vector = |value: f32| Some(vec![value; CHANNELS]);
         let mut nan = vec![1.0; CHANNELS];

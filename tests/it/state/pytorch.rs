@@ -33,7 +33,8 @@ fn check(layer: &str, prefix: &str, config: &BatchNormConfig, kind: Kind) -> Res
     let path = folder().join("model.safetensors");
     let state = Checkpoint::open(path).unwrap().layer(prefix).unwrap();
     assert_eq!(state.num_batches_tracked, Some(3));
-    let (x, y) = (activation(&format!("{layer}.x")), activation(&format!("{layer}.y")));
+    let x = activation(&format!("{layer}.x"));
+    let y = activation(&format!("{layer}.y"));
     // The samples one by one on three ranks: evaluation is the same wherever they are.
     let mut bn = SyncBatchNorm::new(config.clone(), kind.devices(3)).unwrap();
     bn.load_state(&state, &LoadOptions::default()).unwrap();
@@ -90,7 +91,8 @@ fn a_layer_without_parameters_holds_its_running_statistics_alone() {
     let config = BatchNormConfig::torch(6).with_affine(false);
     let state = Checkpoint::open(&path).unwrap().layer("").unwrap();
     assert_eq!((&state.weight, &state.bias, state.num_batches_tracked), (&None, &None, Some(1)));
-    let (mean, var) = (state.running_mean.clone().unwrap(), state.running_var.clone().unwrap());
+    let mean = state.running_mean.clone().unwrap();
+    let var = state.running_var.clone().unwrap();
     let batches = [
         Batch::random(&[4, 6], &mut Random::new(30)),
         Batch::random(&[2, 6], &mut Random::new(31)),

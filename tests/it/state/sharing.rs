@@ -26,7 +26,9 @@ fn batches() -> Vec<Batch> {
 fn local_layers_evaluate_as_the_group_and_become_the_group_again() {
     for kind in Kind::ALL {
         let mut bn = trained(torch(), kind, 41);
-        let (state, acts, devices) = (state_of(&bn), behaviour(&mut bn), bn.devices().to_vec());
+        let state = state_of(&bn);
+        let acts = behaviour(&mut bn);
+        let devices = bn.devices().to_vec();
         let y = evaluated(&bn, &batches());
         let locals = bn.into_local();
         assert_eq!(locals.len(), 2);

@@ -70,7 +70,9 @@ impl Batch {
         if values.is_empty() {
             return (0.0, 0.0);
         }
-        let (n, d, x) = (values.len() as f64, max - min, max.abs().max(min.abs()));
+        let n = values.len() as f64;
+        let d = max - min;
+        let x = max.abs().max(min.abs());
         let h = f64::from((self.cuts.len() as u32 + 1).next_power_of_two().ilog2());
         let e = U * ((n + 2.0 + 4.0 * h) * d + (2.0 + h) * x);
         let level = n / 4.0 * (2.0 * d * (2.0 * e + U * d) + 4.0 * U * d * d) + 2.0 * U * n * d * d;

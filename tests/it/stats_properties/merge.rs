@@ -16,7 +16,8 @@ pub fn partition_equals_whole(
     merge: impl Fn(&Moments, &Moments) -> Moments,
 ) -> Outcome {
     let merged = merge_all(batch.local(), in_place(merge)).unwrap_or(Moments::EMPTY);
-    let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
+    let exact = batch.exact();
+    let (mean_bound, m2_bound) = batch.bounds();
     prop_assert_eq!(merged.count, exact.count);
     near("mean", merged.mean, exact.mean, mean_bound)?;
     near("m2", merged.m2, exact.m2, m2_bound)
@@ -113,8 +114,10 @@ fn a_shift_moves_the_mean_and_keeps_m2() {
     // it rounds once.
     check((batches(), -(1i64 << 40)..(1 << 40)), |(batch, shift)| {
         let shifted = Batch { k: batch.k.iter().map(|k| k + shift).collect(), ..batch.clone() };
-        let (a, b) = (whole(&batch.local()), whole(&shifted.local()));
-        let ((mean_a, m2_a), (mean_b, m2_b)) = (batch.bounds(), shifted.bounds());
+        let a = whole(&batch.local());
+        let b = whole(&shifted.local());
+        let (mean_a, m2_a) = batch.bounds();
+        let (mean_b, m2_b) = shifted.bounds();
         let by = if batch.k.is_empty() { 0.0 } else { shift as f64 * 2f64.powi(batch.exponent) };
         near("mean", b.mean, a.mean + by, mean_a + mean_b + U * (a.mean + by).abs())?;
         near("m2", b.m2, a.m2, m2_a + m2_b)
@@ -130,12 +133,14 @@ fn a_factor_multiplies_the_mean_and_its_square_multiplies_m2() {
         let ranks = batch.ranks().into_iter();
         let scaled: Vec<_> =
             ranks.map(|rank| Moments::from_values(rank.into_iter().map(scale))).collect();
-        let (a, b) = (whole(&batch.local()), whole(&scaled));
+        let a = whole(&batch.local());
+        let b = whole(&scaled);
         let values = batch.values();
         let x = values.iter().fold(0.0f64, |x, v| x.max(v.abs()));
         let d = values.iter().fold(0.0f64, |d, v| d.max((v - values[0]).abs())) * 2.0;
         let (mean_bound, m2_bound) = batch.bounds();
-        let (f, n) = (factor.abs(), values.len() as f64);
+        let f = factor.abs();
+        let n = values.len() as f64;
         let rounding = 2.0 * U * x * f;
         near("mean", b.mean, a.mean * factor, 3.0 * mean_bound * f + rounding)?;
         // The rounded values' own D, and with it their bound, is larger by that rounding: hence its
@@ -149,7 +154,9 @@ fn a_factor_multiplies_the_mean_and_its_square_multiplies_m2() {
 fn a_power_of_two_scales_without_any_rounding() {
     check((batches(), -20..20i32), |(batch, power)| {
         let scaled = Batch { exponent: batch.exponent + power, ..batch.clone() };
-        let (a, b, factor) = (whole(&batch.local()), whole(&scaled.local()), 2f64.powi(power));
+        let a = whole(&batch.local());
+        let b = whole(&scaled.local());
+        let factor = 2f64.powi(power);
         let expected =
             Moments { count: a.count, mean: a.mean * factor, m2: a.m2 * factor * factor };
         prop_assert!(same_bits(&b, &expected), "{b:?}, expected {expected:?}");
@@ -167,7 +174,8 @@ fn sums_about_any_pivot_within_the_data_give_the_same_statistics() {
         let sum: f64 = values.iter().map(|x| x - pivot).sum();
         let squares = values.iter().map(|x| (x - pivot) * (x - pivot)).sum();
         let stats = Moments::from_sums(values.len() as u64, pivot, sum, squares);
-        let (exact, (mean_bound, m2_bound)) = (batch.exact(), batch.bounds());
+        let exact = batch.exact();
+        let (mean_bound, m2_bound) = batch.bounds();
         prop_assert!(stats.m2 >= 0.0);
         near("mean", stats.mean, exact.mean, mean_bound)?;
         near("m2", stats.m2, exact.m2, m2_bound)

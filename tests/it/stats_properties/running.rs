@@ -165,7 +165,8 @@ fn cumulative_is_the_plain_average_over_all_steps() {
 
 #[test]
 fn weight_one_takes_the_batch_and_weight_zero_keeps_the_state_even_beside_nan() {
-    let (nan, batch) = (channel(3, f64::NAN, f64::NAN), channel(3, 1.5, 4.0));
+    let nan = channel(3, f64::NAN, f64::NAN);
+    let batch = channel(3, 1.5, 4.0);
     for variance in VARIANCES {
         let kept = step((2.0, 3.0), nan, Momentum::NewWeight(0.0), variance);
         assert_eq!((kept.mean[0], kept.var[0], kept.num_batches_tracked), (2.0, 3.0, 1));

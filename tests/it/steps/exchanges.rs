@@ -93,7 +93,8 @@ fn an_exchange_that_is_started_is_on_its_way_while_other_work_is_done() {
 #[test]
 fn exchanges_that_are_started_keep_their_order_whichever_is_awaited_first() {
     let found = on_threads(numbered(process_groups(2, LONG)), |(rank, group)| {
-        let (a, b) = (layer(&group), layer(&group));
+        let a = layer(&group);
+        let b = layer(&group);
         let local = |values: &[f64]| Local::of_rank([Moments::from_values(values.iter().copied())]);
         let first = a.synchronize(local(&[rank as f64, 1.0])).start();
         let second = b.synchronize(local(&[10.0 + rank as f64, 1.0])).start();

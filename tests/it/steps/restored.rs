@@ -62,7 +62,8 @@ impl Rank {
 
     /// Evaluates with another state and another momentum and puts the own ones back.
     fn evaluate_with_the_average(&mut self) {
-        let (own, momentum) = (self.state(), self.bn.config().momentum);
+        let own = self.state();
+        let momentum = self.bn.config().momentum;
         self.load(&self.average());
         self.bn.set_momentum(Momentum::NewWeight(0.5)).unwrap();
         block_on(self.bn.forward_eval(&self.x)).unwrap();
@@ -89,7 +90,8 @@ fn over_all<T: Send>(body: impl Fn(usize, &ProcessGroup, &Device) -> T + Sync) -
 fn a_state_that_some_ranks_put_back_is_equal_in_an_exchange_that_is_taken_alone() {
     for loading in [&[0][..], &[2], &[0, 1], &[0, 1, 2]] {
         over_all(|number, group, device| {
-            let (mut rank, undisturbed) = (Rank::new(group, device), Rank::new(group, device));
+            let mut rank = Rank::new(group, device);
+            let undisturbed = Rank::new(group, device);
             for step in 0..3 {
                 let global = rank
                     .synchronize()
@@ -179,7 +181,8 @@ fn another_state_that_one_rank_keeps_is_named_on_all_and_nothing_follows() {
         });
         assert_named(alone, culprit);
         let joint = over_all(|number, group, device| {
-            let (first, mut second) = (Rank::new(group, device), Rank::new(group, device));
+            let first = Rank::new(group, device);
+            let mut second = Rank::new(group, device);
             let exchange = |first: &Rank, second: &Rank| {
                 let calls = [first, second].map(|rank| (&rank.bn, rank.local()));
                 block_on(joint::synchronize(calls)).map(drop)

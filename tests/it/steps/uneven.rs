@@ -40,9 +40,11 @@ fn a_rank_without_batches_goes_on_until_all_have_run_out() {
     let groups = process_groups(BATCHES.len(), Duration::from_secs(60));
     let ranks = on_threads(groups, |group| {
         block_on(async {
-            let (layers, rank) = (layers(&group), group.rank());
+            let layers = layers(&group);
+            let rank = group.rank();
             let mut steps = group.uneven_steps((0..).map_while(|step| load(rank, step)));
-            let (mut outputs, mut idle) = (Vec::new(), 0);
+            let mut outputs = Vec::new();
+            let mut idle = 0;
             while let Some(batch) = steps.next().await.unwrap() {
                 idle += usize::from(batch.is_none());
                 let nothing = Batch { dims: vec![0, CHANNELS], values: Vec::new() };

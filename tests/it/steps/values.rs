@@ -72,7 +72,8 @@ fn a_layer_without_running_statistics_refuses_those_of_a_data_set() {
     let config = BatchNormConfig::torch(1).with_track_running_stats(false);
     let mut bn = SyncBatchNorm::new(config, [Device::host()]).unwrap();
     let error = block_on(bn.set_population_statistics(local(&[&[1.0, 2.0]]))).unwrap_err();
-    let (argument, setting) = ("running statistics", "with_track_running_stats");
+    let argument = "running statistics";
+    let setting = "with_track_running_stats";
     assert_eq!(error, ArgumentError::NoSuchParameter { argument, setting }.into());
 }
 

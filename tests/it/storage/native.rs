@@ -37,7 +37,8 @@ fn the_two_ways_to_read_f16_are_two_kernels() {
     // Otherwise the other tests here compare one with itself.
     let adapter = adapter();
     if assert_native_f16(&adapter) {
-        let (x, caps) = (DType::F16, syncbn::low_level::plan::DeviceCaps::PORTABLE);
+        let x = DType::F16;
+        let caps = syncbn::low_level::plan::DeviceCaps::PORTABLE;
         let shape = syncbn::low_level::Shape::new(&[4, 3], syncbn::Layout::ChannelsFirst).unwrap();
         let plan = |native_f16| {
             let caps = syncbn::low_level::plan::DeviceCaps { native_f16, ..caps };

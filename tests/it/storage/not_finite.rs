@@ -138,8 +138,8 @@ fn a_result_beyond_the_largest_f16_is_infinite_and_its_neighbours_are_not() {
     // 60,000 and 65,156.25 round to f16; 65,625 and −120,000 are beyond 65,520. Products in f32 are
     // exact here.
     let x = [1.0, 1.0859375, 1.09375, -2.0, 0.5].map(f16::from_f32);
-    let (weight, config) =
-        ([60_000.0, 1.0], BatchNormConfig::torch(2).with_eps(0.0).with_bias(false));
+    let weight = [60_000.0, 1.0];
+    let config = BatchNormConfig::torch(2).with_eps(0.0).with_bias(false);
     for on in [On::Native, On::Portable, On::Host] {
         let mut layer = SyncBatchNorm::new(config.clone(), on.devices(1)).unwrap();
         layer.set_parameters(Some(&weight), None).unwrap();

@@ -157,9 +157,10 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
                         upload_as(&ranks.layer.devices()[rank], &square, dtype, layouts[rank])
                     })
                 };
-                let (inputs, grad_outputs) = (stored([expected; 2]), stored([found; 2]));
-                let (mut outputs, mut grad_inputs) =
-                    (stored([expected, found]), stored([expected, found]));
+                let inputs = stored([expected; 2]);
+                let grad_outputs = stored([found; 2]);
+                let mut outputs = stored([expected, found]);
+                let mut grad_inputs = stored([expected, found]);
                 let layout_error = |argument| {
                     Error::Argument(ArgumentError::Layout { argument, rank: 1, found, expected })
                 };
@@ -262,7 +263,8 @@ fn parameters_are_f32() {
                 };
                 Vec::from([0, 1].map(zeros))
             };
-            let (right, wrong) = (|| vectors([DType::F32; 2]), || vectors([DType::F32, dtype]));
+            let right = || vectors([DType::F32; 2]);
+            let wrong = || vectors([DType::F32, dtype]);
             let cases = [("weight[1]", wrong(), Vec::new()), ("bias[1]", right(), wrong())];
             for (argument, weights, biases) in cases {
                 let error = ranks.layer.set_parameter_tensors(weights, biases).unwrap_err();

@@ -193,8 +193,10 @@ fn check_page(app: &Application, problem: &Problem, types: Types, layouts: Layou
     let devices = vec![app.handle.clone(); 2];
     let [_, (_, expected)] = problem.run(devices.clone(), &[layouts]).unwrap();
     let pair = |a, b| [page.tensor(&buffer, a), page.tensor(&buffer, b)];
-    let (inputs, grad_outputs) = (pair(x0, x1), pair(g0, g1));
-    let (mut outputs, mut grad_inputs) = (pair(y0, y1), pair(dx0, dx1));
+    let inputs = pair(x0, x1);
+    let grad_outputs = pair(g0, g1);
+    let mut outputs = pair(y0, y1);
+    let mut grad_inputs = pair(dx0, dx1);
     let layer = problem.layer(devices);
     let saved =
         block_on(layer.forward_train(Forward::of(&inputs).write_to(&mut outputs))).unwrap().saved;
@@ -233,7 +235,8 @@ fn slices_may_touch_but_not_overlap_by_half_a_word() {
                 "{elements}"
             );
 
-            let (inputs, grad_outputs) = (at(0, elements), at(2, elements));
+            let inputs = at(0, elements);
+            let grad_outputs = at(2, elements);
             let saved = block_on(layer.forward_train(&inputs)).unwrap().saved;
             for (slot, other) in [(1, "x"), (3, "grad_output")] {
                 let mut grad_inputs = at(slot, elements);

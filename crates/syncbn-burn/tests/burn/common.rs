@@ -184,7 +184,8 @@ impl Problem {
             ranks.iter().map(|(dims, x, _)| RankBatch { dims: *dims, values: x }).collect();
         let g: Vec<_> =
             ranks.iter().map(|(dims, _, g)| RankBatch { dims: *dims, values: g }).collect();
-        let (gamma, beta) = (wide(&self.gamma), wide(&self.beta));
+        let gamma = wide(&self.gamma);
+        let beta = wide(&self.beta);
         let forward =
             forward_train(&x, Affine { weight: Some(&gamma), bias: Some(&beta) }, EPSILON).unwrap();
         let backward = backward_train(&x, &g, Some(&gamma), EPSILON).unwrap();

@@ -66,7 +66,8 @@ fn a_record_of_burn_s_layer_loads_into_ours_and_back() {
 fn a_layer_shows_what_burn_s_shows() {
     let devices = devices();
     let (device, _) = &devices[0];
-    let (own, theirs): (SyncBatchNorm, BatchNorm) = (ours(device), burns(device));
+    let own: SyncBatchNorm = ours(device);
+    let theirs: BatchNorm = burns(device);
     assert_eq!(own.to_string(), theirs.to_string().replace("BatchNorm", "SyncBatchNorm"));
     assert_eq!(own.num_params(), theirs.num_params());
 }

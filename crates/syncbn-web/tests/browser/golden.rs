@@ -159,7 +159,8 @@ async fn run_group(
     let ranks = &case.groups[group];
     let own: Vec<Device> = devices[..ranks.len()].to_vec();
     let mut bn = SyncBatchNorm::new(config(case), own.iter().cloned()).unwrap();
-    let (weight, bias) = (store.f32("weight"), store.f32("bias"));
+    let weight = store.f32("weight");
+    let bias = store.f32("bias");
     let weight = weight.filter(|_| bn.config().weight);
     let bias = bias.filter(|_| bn.config().bias);
     bn.set_parameters(weight.as_deref(), bias.as_deref()).unwrap();
@@ -171,7 +172,8 @@ async fn run_group(
         bn.set_running_stats(running).unwrap();
     }
     for (step, mode) in case.modes.iter().enumerate() {
-        let (trains, before) = (mode == "train", bn.running_stats());
+        let trains = mode == "train";
+        let before = bn.running_stats();
         for _ in 0..case.repeat_same_step.max(1) {
             run_step(case, store, group, &bn, step + 1, trains, seen).await;
         }
@@ -206,7 +208,8 @@ async fn run_step(
             .map(|(rank, device)| upload(case, store, device, &format!("s{step}.r{rank}.{name}")))
             .collect()
     };
-    let (x, dy) = (of("x"), of("dy"));
+    let x = of("x");
+    let dy = of("dy");
     let residual = bn.config().residual.then(|| of("z"));
     let mut request = Forward::of(&x);
     if let Some(residual) = &residual {
@@ -269,7 +272,8 @@ async fn run(devices: &[Device]) {
     for kind in ["f32", "f16", "bf16", "channels first", "channels last", "train", "eval"] {
         assert!(kinds.get(kind).is_some_and(|&values| values > 0), "no value of {kind}: {kinds:?}");
     }
-    let (cases, Seen { values, worst }) = (manifest.cases.len(), seen);
+    let cases = manifest.cases.len();
+    let Seen { values, worst } = seen;
     console_log!("{cases} golden cases, {values} values, worst {worst:.3} of its tolerance");
 }
 

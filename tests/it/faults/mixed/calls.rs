@@ -136,14 +136,17 @@ impl Layers {
             let a = first.synchronize(locals.0).start();
             let b = second.synchronize(locals.1).start();
             let (b, a) = join(b, a).await;
-            let (a, b) = (a?, b?);
-            let (a, b) = (first.normalize(&x, &a).await?, second.normalize(&y, &b).await?);
+            let a = a?;
+            let b = b?;
+            let a = first.normalize(&x, &a).await?;
+            let b = second.normalize(&y, &b).await?;
             let outputs = vec![a.output.to_vec().await?, b.output.to_vec().await?];
             self.saved = [Some((a.saved, x)), Some((b.saved, y))];
             return Ok(outputs);
         }
         let [Some((a, x)), Some((b, y))] = &self.saved else { panic!("forward before") };
-        let (of_x, of_y) = (|| Backward::of(x, &of_x), || Backward::of(y, &of_y));
+        let of_x = || Backward::of(x, &of_x);
+        let of_y = || Backward::of(y, &of_y);
         let locals = (
             first.local_gradient_sums(a, of_x()).await?,
             second.local_gradient_sums(b, of_y()).await?,
@@ -151,7 +154,8 @@ impl Layers {
         let sums = first.synchronize(locals.0).start();
         let others = second.synchronize(locals.1).start();
         let (others, sums) = join(others, sums).await;
-        let (sums, others) = (sums?, others?);
+        let sums = sums?;
+        let others = others?;
         let first = first.input_gradients(a, of_x(), &sums).await?;
         let second = second.input_gradients(b, of_y(), &others).await?;
         Ok(vec![first.input.to_vec().await?, second.input.to_vec().await?])

@@ -88,7 +88,8 @@ fn results(report: &mut Option<Report>) -> &mut Vec<Output> {
 fn says(failure: &mut Failure, of: impl Fn(ExchangeError) -> ExchangeError) {
     let Error::Exchange(error) = &failure.error else { panic!("{:?}", failure.error) };
     let error = of(error.clone());
-    let (at, cause) = ("the next exchange".to_owned(), error.to_string());
+    let at = "the next exchange".to_owned();
+    let cause = error.to_string();
     failure.group = Some(error.clone());
     failure.next = Some(ExchangeError::Poisoned { at, cause }.into());
     failure.error = error.into();
@@ -136,7 +137,8 @@ const ELSEWHERE: &str = "the error begins with none of";
 fn the_judge_of_trainings_objects_to_every_wrong_report_of_a_rank_without_a_fault() {
     let (scenario, reports) =
         training(|scenario| is_plain(scenario, Fault::Leaves) && first_forward(scenario).is_some());
-    let (culprit, n) = (scenario.faults[0].0, scenario.world_size);
+    let culprit = scenario.faults[0].0;
+    let n = scenario.world_size;
     let objects = |what: &str, words: &str, plant: &dyn Fn(&mut Reports)| {
         let mut reports = reports.clone();
         plant(&mut reports);

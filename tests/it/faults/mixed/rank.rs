@@ -199,7 +199,8 @@ async fn failure(
     before: &[RunningStats],
     fails: bool,
 ) -> Failure {
-    let (unchanged, said) = (layers.running() == before, group.failure());
+    let unchanged = layers.running() == before;
+    let said = group.failure();
     let began = Instant::now();
     // Steps of a call that are no exchange are the program's: the group does not know of their
     // errors, and the rank that has one makes no more calls.
