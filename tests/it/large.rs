@@ -5,120 +5,17 @@
 //! value of a result can be checked by itself. Results are read in samples, at both ends of every
 //! binding's worth of bytes and at random places.
 
+mod problem;
+
 use crate::common;
+
 use approx::abs_diff_eq;
 use common::*;
 use pollster::block_on;
+use problem::Problem;
 use syncbn::{Backward, BatchNormConfig, Device, Forward, Layout, SyncBatchNorm, Tensor};
 
-/// Values made and sent at a time.
-const CHUNK: usize = 16 << 20;
-/// Values read at a time: enough for the alignment of a slice.
-const SAMPLE: usize = 1024;
-
-/// A number in −1 … 1 of 24 bits, by multiplicative hashing: exact in f32.
-fn noise(index: usize, factor: u64) -> f64 {
-    let mixed = (index as u64).wrapping_mul(factor).wrapping_add(factor >> 7);
-    ((mixed >> 24) & 0xff_ffff) as f64 / 8_388_608.0 - 1.0
-}
-
-struct Problem {
-    dims: Vec<usize>,
-    layout: Layout,
-    channels: usize,
-    inner: usize,
-}
-
 impl Problem {
-    /// (N, C, L) in one of the layouts.
-    fn new([batch, channels, inner]: [usize; 3], layout: Layout) -> Self {
-        let dims = match layout {
-            Layout::ChannelsFirst => vec![batch, channels, inner],
-            Layout::ChannelsLast => vec![batch, inner, channels],
-        };
-        Self { dims, layout, channels, inner }
-    }
-
-    fn elements(&self) -> usize {
-        self.dims.iter().product()
-    }
-
-    fn channel(&self, index: usize) -> usize {
-        match self.layout {
-            Layout::ChannelsFirst => index / self.inner % self.channels,
-            Layout::ChannelsLast => index % self.channels,
-        }
-    }
-
-    /// x with a mean of its own per channel, in eighths: exact in f32 to 21 bits, which the test
-    /// takes as x.
-    fn x(&self, index: usize) -> f32 {
-        (noise(index, 0x9e37_79b9_7f4a_7c15) + (self.channel(index) % 64) as f64 / 8.0) as f32
-    }
-
-    /// g with a mean, and a part that follows x, so that no sum is near 0.
-    fn g(&self, index: usize) -> f32 {
-        (noise(index, 0xc2b2_ae3d_27d4_eb4f) + 0.25 + 0.5 * noise(index, 0x9e37_79b9_7f4a_7c15))
-            as f32
-    }
-
-    /// Writes the values of `value` into a buffer and adds each up as `add` says.
-    fn fill(
-        &self,
-        device: &Device,
-        to: &wgpu::Buffer,
-        value: impl Fn(usize) -> f32,
-        mut add: impl FnMut(usize, f64),
-    ) {
-        let (_, queue) = device.wgpu().unwrap();
-        let mut values = Vec::with_capacity(CHUNK);
-        for start in (0..self.elements()).step_by(CHUNK) {
-            values.clear();
-            for index in start..self.elements().min(start + CHUNK) {
-                let value = value(index);
-                add(index, f64::from(value));
-                values.push(value);
-            }
-            queue.write_buffer(to, 4 * start as u64, bytemuck::cast_slice(&values));
-            queue.submit([]);
-            block_on(device.wait()).unwrap();
-        }
-    }
-
-    /// Where results are looked at: first elements of samples.
-    fn places(&self) -> Vec<usize> {
-        let binding = (128 << 20) / 4;
-        let last = (self.elements() - SAMPLE) / SAMPLE * SAMPLE;
-        let edges = (0..=self.elements() / binding)
-            .flat_map(|n| [(n * binding).saturating_sub(SAMPLE), n * binding]);
-        let mut random = Random::new(9);
-        let inside = std::iter::repeat_with(move || random.below(last / SAMPLE) * SAMPLE).take(64);
-        edges.chain(inside).map(|at| at.min(last)).chain([last]).collect()
-    }
-
-    /// Checks samples of a result: `expected` gives the value at an index and how far off it may
-    /// be.
-    fn check(
-        &self,
-        device: &Device,
-        found: &wgpu::Buffer,
-        what: &str,
-        expected: impl Fn(usize) -> (f64, f64),
-    ) {
-        for start in self.places() {
-            let part = device.wrap(found.clone(), 4 * start as u64, &[1, SAMPLE]).unwrap();
-            for (index, found) in (start..).zip(block_on(part.to_vec()).unwrap()) {
-                let (expected, allowed) = expected(index);
-                let error = (f64::from(found) - expected).abs();
-                assert!(
-                    error <= allowed,
-                    "{what}[{index}] of {:?} is {found}, expected {expected} ± {allowed:e}",
-                    self.dims
-                );
-            }
-        }
-    }
-
     fn run(&self, device: &Device) {
         let bytes = 4 * self.elements() as u64;
         let usage = wgpu::BufferUsages::STORAGE
@@ -135,17 +32,11 @@ impl Problem {
         let count = (self.elements() / self.channels) as f64;
 
         // About 0, no value is far from its mean: the plain sums of f64 lose nothing that matters.
-        let mut sums = vec![[0f64; 2]; self.channels];
-        self.fill(
-            device,
-            &x,
-            |index| self.x(index),
-            |index, x| {
-                let [sum, squares] = &mut sums[self.channel(index)];
-                *sum += x;
-                *squares += x * x;
-            },
-        );
+        let sums = self.fill(device, &x, |index, c| {
+            let stored = self.x(index, c);
+            let x = f64::from(stored);
+            (stored, [x, x * x])
+        });
         let mean: Vec<f64> = sums.iter().map(|[sum, _]| sum / count).collect();
         let var: Vec<f64> = sums
             .iter()
@@ -187,26 +78,20 @@ impl Problem {
             );
         }
         let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + 1e-5).sqrt()).collect();
-        let from_mean = |index: usize| f64::from(self.x(index)) - mean[self.channel(index)];
+        let from_mean = |index: usize, c: usize| f64::from(self.x(index, c)) - mean[c];
         self.check(device, &y, "y", |index| {
             let c = self.channel(index);
             // No |x − mean| exceeds 1.1; the channel's largest |y| is near this.
             let largest = 1.1 * weight[c].abs() * inv_std[c] + bias[c].abs();
-            (weight[c] * inv_std[c] * from_mean(index) + bias[c], TOLERANCE_ULP * ulp(largest))
+            (weight[c] * inv_std[c] * from_mean(index, c) + bias[c], TOLERANCE_ULP * ulp(largest))
         });
         passed("y is right");
 
-        let mut sums = vec![[0f64; 2]; self.channels];
-        self.fill(
-            device,
-            &y,
-            |index| self.g(index),
-            |index, g| {
-                let [sum_dy, sum_dy_xmu] = &mut sums[self.channel(index)];
-                *sum_dy += g;
-                *sum_dy_xmu += g * from_mean(index);
-            },
-        );
+        let sums = self.fill(device, &y, |index, c| {
+            let stored = self.g(index);
+            let g = f64::from(stored);
+            (stored, [g, g * from_mean(index, c)])
+        });
         let [mut grad_weight, mut grad_bias] =
             [(); 2].map(|()| device.zeros(&[self.channels]).unwrap());
         let mut gradients = tensor(&y);
@@ -239,7 +124,7 @@ impl Problem {
             let projection = inv_std[c] * inv_std[c] * sums[c][1] / count;
             let mean_dy = sums[c][0] / count;
             let expected =
-                scale * (f64::from(self.g(index)) - mean_dy - from_mean(index) * projection);
+                scale * (f64::from(self.g(index)) - mean_dy - from_mean(index, c) * projection);
             // Each term is rounded a few times; together they are at most this large.
             let largest = scale.abs() * (1.75 + mean_dy.abs() + 1.1 * projection.abs());
             (expected, TOLERANCE_ULP * ulp(largest))
@@ -252,7 +137,7 @@ impl Problem {
         self.check(device, &x, "y in evaluation", |index| {
             let c = self.channel(index);
             let scale = weight[c] / (f64::from(running.var[c]) + 1e-5).sqrt();
-            let from_running = f64::from(self.x(index)) - f64::from(running.mean[c]);
+            let from_running = f64::from(self.x(index, c)) - f64::from(running.mean[c]);
             let largest = scale.abs() * (9.0 + f64::from(running.mean[c]).abs()) + bias[c].abs();
             (scale * from_running + bias[c], TOLERANCE_ULP * ulp(largest))
         });
