@@ -27,19 +27,23 @@ wait_for_all() {
     local index
     for ((index = 0; index < ${#running[@]}; index++)); do
         if ! wait "${running[index]}"; then
-            echo "=== failed beside the others: the end of what it said is" >&2
-            tail -n 40 "${outputs[index]}" >&2
+            echo "=== failed beside the others; it said:" >&2
             return 1
         fi
+        running[index]=
         cat "${outputs[index]}"
-        : >"${outputs[index]}"
+        rm -f "${outputs[index]}"
     done
 }
 # Ends what still runs, and prints what it said.
 end_beside() {
     local index
     for ((index = 0; index < ${#running[@]}; index++)); do
-        kill -- "-${running[index]}" 2>/dev/null || true
+        [[ ${running[index]} ]] || continue
+        if kill -- "-${running[index]}" 2>/dev/null; then
+            echo "=== ended, because this script ends; it had said:"
+            wait "${running[index]}" 2>/dev/null || true
+        fi
         cat "${outputs[index]}"
         rm -f "${outputs[index]}"
     done

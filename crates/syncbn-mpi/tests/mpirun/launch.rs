@@ -126,7 +126,10 @@ impl Job {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let reported = tempfile::tempdir().map_err(|error| error.to_string())?;
         let limit = LIMIT.as_secs().to_string();
-        let words = ["timeout", "--kill-after=5", &limit].map(str::to_owned).into_iter();
+        // `timeout` makes a process group of its own, which no signal to this program's reaches: it
+        // ends when this program does.
+        let words = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=5", &limit];
+        let words = words.map(str::to_owned).into_iter();
         let (launcher, kind) = Kind::found()?;
         let words = words.chain(self.before.clone()).chain([launcher]);
         let folder = reported.path().display().to_string();

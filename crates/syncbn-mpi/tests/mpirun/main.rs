@@ -5,7 +5,9 @@
 //! (`judge`). With the name of a scene in its environment it is a rank (`scenes`).
 //!
 //! Most jobs wait most of the time: for deadlines, and for their launcher. Several tests therefore
-//! run at a time ([`trial`]). Those that measure time run by themselves after them ([`alone`]).
+//! run at a time ([`trial`]). Those that measure time run after them, one at a time ([`alone`]): no
+//! other job of MPI runs then. `scripts/test.sh` runs all of this beside other tests;
+//! `scripts/mpi.sh test` prints the times of a machine without them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bits;
@@ -28,7 +30,8 @@ use launch::Job;
 
 /// Tests at a time, unless `--test-threads` sets another number. They have about 16 processes, 8
 /// for each of two cores. With slices of some milliseconds each, a rank that is ready to run waits
-/// far less than a second, which is the shortest deadline of these tests.
+/// far less than a second, which is the shortest deadline of these tests, also beside the one or two
+/// threads that `scripts/test.sh` keeps busy.
 const AT_A_TIME: usize = 4;
 
 /// Locked for reading by tests that may run beside others, and for writing by those that may not.
@@ -57,8 +60,8 @@ fn trial(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static)
     })
 }
 
-/// A test that runs by itself: it measures time, suspends its processes, makes network namespaces
-/// of this program, or fills the machine.
+/// A test that runs beside no other job of MPI: it measures time, suspends its processes, makes
+/// network namespaces of this program, or fills the machine.
 fn alone(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
     Trial::test(name, move || {
         let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
