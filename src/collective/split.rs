@@ -39,7 +39,7 @@ impl ProcessGroup {
                 let Dissent { rank, found, expected, other, agreeing } = dissent;
                 return Err(GroupError::Disagree { rank, found, expected, other, agreeing });
             }
-            self.check_disjoint("partition", lists, |index| format!("lists[{index}]"))
+            self.check_disjoint("partition", lists.iter().enumerate())
         };
         let own = lists.iter().find(|list| list.contains(&self.rank()));
         self.make(Phase::Partition, lists, own.map_or(&[][..], Vec::as_slice), choose).await
@@ -72,8 +72,7 @@ impl ProcessGroup {
                 }
             }
             // Two different lists with a rank in common: its members disagree.
-            let name = |index: usize| format!("the list of rank {}", lowest[index]);
-            self.check_disjoint("subgroup", &groups, name)
+            self.check_disjoint("subgroup", lowest.into_iter().zip(&groups))
         };
         self.make(Phase::Subgroup, &[own], ranks, choose).await
     }
@@ -100,26 +99,23 @@ impl ProcessGroup {
         made
     }
 
-    /// Refuses lists with a rank that does not exist, or with a rank twice. `name` is what errors
-    /// call the list at a position.
-    fn check_disjoint(
+    /// Refuses lists with a rank that does not exist, or with a rank twice. Each comes with the
+    /// number that errors give it.
+    fn check_disjoint<'a>(
         &self,
         call: &'static str,
-        lists: &[Vec<usize>],
-        name: impl Fn(usize) -> String,
+        lists: impl Iterator<Item = (usize, &'a Vec<usize>)>,
     ) -> Result<(), GroupError> {
         let world_size = self.world_size();
-        let mut positions = BTreeMap::new();
-        for (index, list) in lists.iter().enumerate() {
-            for &rank in list {
+        let mut seen = BTreeMap::new();
+        for (number, ranks) in lists {
+            for &rank in ranks {
                 if rank >= world_size {
-                    let argument = name(index);
-                    return Err(GroupError::OutOfRange { call, argument, rank, world_size });
+                    let list = Some(number);
+                    return Err(GroupError::OutOfRange { call, list, rank, world_size });
                 }
-                if let Some(first) = positions.insert(rank, index) {
-                    let argument = name(first);
-                    let other = name(index);
-                    return Err(GroupError::Twice { call, rank, argument, other });
+                if let Some(list) = seen.insert(rank, number) {
+                    return Err(GroupError::Twice { call, rank, list, other: number });
                 }
             }
         }

@@ -8,12 +8,17 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum GroupError {
     /// A rank that does not exist.
-    #[error("{call}: {argument} names rank {rank}, allowed: 0 to {}", world_size - 1)]
+    #[error(
+        "{call}: {} names rank {rank}, allowed: 0 to {}",
+        argument(call, *list),
+        world_size - 1
+    )]
     OutOfRange {
         /// The call: `partition`, `subgroup`, `broadcast` or `broadcast_state`.
         call: &'static str,
-        /// The argument that names the rank: `lists[1]`, `the list of rank 2`, or `from`.
-        argument: String,
+        /// The list that names the rank: its position in `partition`, the lowest rank with this
+        /// list in `subgroup`. `None`: the argument `from` of a broadcast.
+        list: Option<usize>,
         /// The rank.
         rank: usize,
         /// Ranks of the group.
@@ -22,10 +27,10 @@ pub enum GroupError {
     /// A rank in two lists, or twice in one.
     #[error(
         "{call}: rank {rank} is {}, allowed: in one group, once; process groups are disjoint",
-        if argument == other {
-            format!("twice in {argument}")
+        if list == other {
+            format!("twice in {}", argument(call, Some(*list)))
         } else {
-            format!("in {argument} and in {other}")
+            format!("in {} and in {}", argument(call, Some(*list)), argument(call, Some(*other)))
         }
     )]
     Twice {
@@ -33,10 +38,11 @@ pub enum GroupError {
         call: &'static str,
         /// The rank.
         rank: usize,
-        /// The first list with the rank: `lists[0]`, or `the list of rank 2`.
-        argument: String,
+        /// The first list with the rank: its position in `partition`, the lowest rank with this
+        /// list in `subgroup`.
+        list: usize,
         /// The second list with it, or the same if the rank is twice in it.
-        other: String,
+        other: usize,
     },
     /// A rank that is not among those of its own group in `subgroup`.
     #[error("subgroup: the list of rank {rank} is {list:?}, expected to contain rank {rank}")]
@@ -63,13 +69,6 @@ pub enum GroupError {
         /// Number of ranks with the expected request.
         agreeing: usize,
     },
-}
-
-impl GroupError {
-    /// A broadcast from a rank that does not exist.
-    pub(crate) fn no_root(call: &'static str, from: usize, world_size: usize) -> Self {
-        Self::OutOfRange { call, argument: "from".to_owned(), rank: from, world_size }
-    }
 }
 
 /// Reasons why an exchange with other ranks failed. In every variant `at` is the place of the
@@ -255,6 +254,15 @@ pub enum ExchangeError {
         /// The first failure.
         cause: String,
     },
+}
+
+/// The argument of a call that names a rank: one of its lists, or the root of a broadcast.
+fn argument(call: &str, list: Option<usize>) -> String {
+    match list {
+        None => "from".to_owned(),
+        Some(rank) if call == "subgroup" => format!("the list of rank {rank}"),
+        Some(index) => format!("lists[{index}]"),
+    }
 }
 
 /// The word before the value of a part of a state: counters are shown, vectors by a checksum.

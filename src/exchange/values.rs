@@ -190,7 +190,8 @@ impl ProcessGroup {
         if from < world_size {
             Ok(())
         } else {
-            Err(GroupError::no_root("broadcast", from, world_size).into())
+            let call = "broadcast";
+            Err(GroupError::OutOfRange { call, list: None, rank: from, world_size }.into())
         }
     }
 

@@ -194,12 +194,10 @@ impl SyncBatchNorm {
     pub async fn broadcast_state(&mut self, from: usize) -> Result<(), Error> {
         let rank = self.exchange.group().rank();
         let world_size = self.exchange.group().world_size();
+        let call = "broadcast_state";
+        let no_root = GroupError::OutOfRange { call, list: None, rank: from, world_size };
         if world_size == 1 {
-            return if from == 0 {
-                Ok(())
-            } else {
-                Err(GroupError::no_root("broadcast_state", from, world_size).into())
-            };
+            return if from == 0 { Ok(()) } else { Err(no_root.into()) };
         }
         let call = self.member().begin(Phase::State, from as u64)?;
         let received = async {
@@ -209,7 +207,7 @@ impl SyncBatchNorm {
             if from >= world_size {
                 // The group can go on only if all know that all asked for it.
                 call.broadcast(0, own).await?;
-                return Err(GroupError::no_root("broadcast_state", from, world_size).into());
+                return Err(no_root.into());
             }
             let sent = call.broadcast(from, own).await?;
             let options = LoadOptions { allow_non_finite: true, ..LoadOptions::default() };

@@ -143,9 +143,8 @@ fn a_broadcast_from_a_rank_that_does_not_exist_is_refused_on_all_ranks_and_the_g
                 let error =
                     block_on(group.broadcast(world_size, &mut values)).expect_err("no such rank");
                 let call = "broadcast";
-                let argument = "from".to_owned();
                 let rank = world_size;
-                let expected = GroupError::OutOfRange { call, argument, rank, world_size };
+                let expected = GroupError::OutOfRange { call, list: None, rank, world_size };
                 assert_eq!(error, Error::Group(expected));
                 assert_eq!((values, group.failure()), ([group.rank() as f32], None));
                 block_on(group.broadcast(world_size - 1, &mut values)).expect("the group goes on");

@@ -183,8 +183,7 @@ fn a_broadcast_from_a_rank_that_does_not_exist_is_refused_on_every_rank_and_the_
             SyncBatchNorm::new(config(), [Device::host()]).unwrap().in_group(&group).unwrap();
         let error = pollster::block_on(layer.broadcast_state(3)).expect_err("no such rank");
         let call = "broadcast_state";
-        let argument = "from".to_owned();
-        let expected = GroupError::OutOfRange { call, argument, rank: 3, world_size: 3 };
+        let expected = GroupError::OutOfRange { call, list: None, rank: 3, world_size: 3 };
         assert_eq!(error, Error::Group(expected));
         assert_eq!(error.to_string(), "broadcast_state: from names rank 3, allowed: 0 to 2");
         pollster::block_on(layer.broadcast_state(0)).expect("the group still works");

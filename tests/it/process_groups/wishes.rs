@@ -35,47 +35,48 @@ fn refused(world_size: usize, wish: impl Fn(usize) -> Wish + Sync) -> Error {
 
 #[test]
 fn a_rank_that_does_not_exist_is_refused_in_both_forms() {
-    let expected = |call, argument: &str| {
-        let argument = argument.to_owned();
-        Error::Group(GroupError::OutOfRange { call, argument, rank: 4, world_size: 4 })
+    let expected = |call, list| {
+        Error::Group(GroupError::OutOfRange { call, list: Some(list), rank: 4, world_size: 4 })
     };
     let error = refused(4, |_| Wish::Partition(vec![vec![0, 1], vec![2, 3, 4]]));
-    assert_eq!(error, expected("partition", "lists[1]"));
+    assert_eq!(error, expected("partition", 1));
     assert_eq!(error.to_string(), "partition: lists[1] names rank 4, allowed: 0 to 3");
+    let error = refused(4, |_| Wish::Subgroup(vec![0, 1, 2, 3, 4]));
+    assert_eq!(error, expected("subgroup", 0));
+    assert_eq!(error.to_string(), "subgroup: the list of rank 0 names rank 4, allowed: 0 to 3");
     // The first rank whose list is wrong is named.
     let wish = |rank| Wish::Subgroup(if rank == 0 { vec![0] } else { vec![1, 2, 3, 4] });
     let error = refused(4, wish);
-    assert_eq!(error, expected("subgroup", "the list of rank 1"));
+    assert_eq!(error, expected("subgroup", 1));
     assert_eq!(error.to_string(), "subgroup: the list of rank 1 names rank 4, allowed: 0 to 3");
 }
 
 /// The error of a rank in two lists, or twice in one.
-fn twice(call: &'static str, rank: usize, argument: &str, other: &str) -> Error {
-    let [argument, other] = [argument, other].map(str::to_owned);
-    Error::Group(GroupError::Twice { call, rank, argument, other })
+fn twice(call: &'static str, rank: usize, list: usize, other: usize) -> Error {
+    Error::Group(GroupError::Twice { call, rank, list, other })
 }
 
 #[test]
 fn a_rank_in_two_lists_or_twice_in_one_is_refused_in_both_forms() {
     let error = refused(4, |_| Wish::Partition(vec![vec![0, 1], vec![1, 2, 3]]));
-    assert_eq!(error, twice("partition", 1, "lists[0]", "lists[1]"));
+    assert_eq!(error, twice("partition", 1, 0, 1));
     assert_eq!(
         error.to_string(),
         "partition: rank 1 is in lists[0] and in lists[1], allowed: in one group, once; process \
          groups are disjoint"
     );
     let error = refused(4, |_| Wish::Partition(vec![vec![2, 3], vec![0, 1, 1]]));
-    assert_eq!(error, twice("partition", 1, "lists[1]", "lists[1]"));
+    assert_eq!(error, twice("partition", 1, 1, 1));
     assert_eq!(
         error.to_string(),
         "partition: rank 1 is twice in lists[1], allowed: in one group, once; process groups are \
          disjoint"
     );
     let error = refused(4, |_| Wish::Subgroup(vec![0, 1, 1, 2, 3]));
-    assert_eq!(error, twice("subgroup", 1, "the list of rank 0", "the list of rank 0"));
+    assert_eq!(error, twice("subgroup", 1, 0, 0));
     let overlapping = |rank| Wish::Subgroup(if rank < 2 { vec![0, 1] } else { vec![1, 2, 3] });
     let error = refused(4, overlapping);
-    assert_eq!(error, twice("subgroup", 1, "the list of rank 0", "the list of rank 2"));
+    assert_eq!(error, twice("subgroup", 1, 0, 2));
 }
 
 /// The error of a rank that asks for something else than others, of which the first and the number
@@ -123,7 +124,7 @@ fn a_rank_that_is_not_among_its_own_is_refused() {
 fn members_that_ask_for_different_subgroups_are_refused() {
     let error =
         refused(4, |rank| Wish::Subgroup(if rank == 3 { vec![2, 3] } else { vec![0, 1, 2, 3] }));
-    assert_eq!(error, twice("subgroup", 2, "the list of rank 0", "the list of rank 3"));
+    assert_eq!(error, twice("subgroup", 2, 0, 3));
     let error = refused(3, |rank| Wish::Subgroup(if rank == 1 { Vec::new() } else { vec![0, 2] }));
     assert_eq!(error, Error::Group(GroupError::NotAMember { rank: 1, list: Vec::new() }));
 }
@@ -150,7 +151,7 @@ fn a_wish_of_a_group_within_a_group_is_refused_with_its_own_ranks() {
         let error = refused(pollster::block_on(half.subgroup(&[0, 1])));
         assert_eq!(error, Error::Group(GroupError::NotAMember { rank: 2, list: vec![0, 1] }));
         let error = refused(pollster::block_on(half.partition(&[vec![1, 2], vec![0, 1]])));
-        assert_eq!(error, twice("partition", 1, "lists[0]", "lists[1]"));
+        assert_eq!(error, twice("partition", 1, 0, 1));
         let pair =
             pollster::block_on(half.partition(&[vec![1, 2]])).expect("the group still works");
         assert_eq!(pair.world_ranks(), if outer.rank() == 2 { &[2][..] } else { &[3, 4] });
