@@ -9,7 +9,12 @@ use crate::batch::{Batch, bits, read, upload};
 use crate::storage::{Layouts, Types, read_as, upload_as, zeros_as};
 
 /// A rank's device, storage types and layouts.
-type Place<'a> = ((&'a Device, &'a Types), &'a Layouts);
+struct Place<'a> {
+    rank: usize,
+    on: &'a Device,
+    types: &'a Types,
+    layouts: &'a Layouts,
+}
 
 impl Problem {
     /// The layer on these devices, one per rank.
@@ -37,19 +42,34 @@ impl Problem {
         Tensors { x: upload(layer, &self.x), residuals, g: upload(layer, &self.g) }
     }
 
+    /// The places of ranks, one per device; ranks take layouts in turn.
+    fn places<'a>(&'a self, devices: &'a [Device], layouts: &'a [Layouts]) -> Vec<Place<'a>> {
+        let place = |(rank, on): (usize, &'a Device)| Place {
+            rank,
+            on,
+            types: &self.types[rank],
+            layouts: &layouts[rank % layouts.len()],
+        };
+        devices.iter().enumerate().map(place).collect()
+    }
+
     /// The tensors of a call on these devices, in its storage types; ranks take layouts in turn.
     pub fn tensors_as(&self, devices: &[Device], layouts: &[Layouts]) -> Tensors {
-        let ranks = || devices.iter().zip(&self.types).zip(layouts.iter().cycle());
-        let as_x = |batches: &Vec<Batch>| {
-            let upload = |(((on, types), layouts), batch): (Place<'_>, &Batch)| {
-                upload_as(on, batch, types.x, layouts.x)
+        let places = self.places(devices, layouts);
+        let as_x = |batches: &[Batch]| -> Vec<Tensor> {
+            let upload = |place: &Place<'_>| {
+                upload_as(place.on, &batches[place.rank], place.types.x, place.layouts.x)
             };
-            ranks().zip(batches).map(upload).collect()
+            places.iter().map(upload).collect()
         };
-        let g = ranks()
-            .zip(&self.g)
-            .map(|(((on, types), layouts), batch)| upload_as(on, batch, types.other, layouts.g));
-        Tensors { x: as_x(&self.x), residuals: self.residuals.as_ref().map(as_x), g: g.collect() }
+        let as_g = |place: &Place<'_>| {
+            upload_as(place.on, &self.g[place.rank], place.types.other, place.layouts.g)
+        };
+        Tensors {
+            x: as_x(&self.x),
+            residuals: self.residuals.as_deref().map(as_x),
+            g: places.iter().map(as_g).collect(),
+        }
     }
 
     /// Evaluation, then training, with the same tensors; ranks take the layouts in turn.
@@ -60,11 +80,11 @@ impl Problem {
     ) -> Result<[(Uses, Pass); 2], Error> {
         let layer = self.layer(devices);
         let tensors = self.tensors_as(layer.devices(), layouts);
-        let ranks = layer.devices().iter().zip(&self.types).zip(layouts.iter().cycle());
-        let room = |(((on, types), layouts), batch): (Place<'_>, &Batch)| {
-            zeros_as(on, batch, types.other, layouts.x)
+        let room = |place: &Place<'_>| {
+            zeros_as(place.on, &self.x[place.rank], place.types.other, place.layouts.x)
         };
-        let mut outputs: Vec<Tensor> = ranks.zip(&self.x).map(room).collect();
+        let mut outputs: Vec<Tensor> =
+            self.places(layer.devices(), layouts).iter().map(room).collect();
         let mut pass = |uses: Uses| {
             let request = tensors.forward().write_to(&mut outputs);
             let saved = match uses {
