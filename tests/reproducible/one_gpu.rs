@@ -9,7 +9,7 @@ use syncbn::{
     Backward, BatchNorm, DType, Device, DoubleBackward, Error, Forward, Tensor, Workspace,
 };
 use syncbn_testkit::reproducible::resident::{assert_same, on_device, on_host};
-use syncbn_testkit::reproducible::{Cut, FORMS, Whole, any_cut, bits, uncut, whole};
+use syncbn_testkit::reproducible::{Cut, FORMS, Whole, any_cut, bits_of, uncut, whole};
 
 use crate::gpus::gpus;
 
@@ -147,7 +147,7 @@ fn passes_in_an_encoder_have_the_bits_of_passes_by_themselves() {
     let request = Backward::of(&x, &g).encode(&mut encoder, &mut workspace);
     let gradients = layer.backward(&forward.saved, request).unwrap();
     queue.submit([encoder.finish()]);
-    let values = |tensor: &Tensor| bits(&block_on(tensor.to_vec()).unwrap());
+    let values = |tensor: &Tensor| bits_of(&block_on(tensor.to_vec()).unwrap());
     assert!(whole.by_sample(&[forward.output], &cut) == expected.y, "y");
     assert!(whole.by_sample(&[gradients.input], &cut) == expected.grad_input, "grad_input");
     let parameters = [gradients.weight, gradients.bias].map(|tensor| values(&tensor.unwrap()));

@@ -7,4 +7,4 @@ pub mod resident;
 
 pub use batch::{Cut, Whole};
 pub use cuts::{FORMS, any_cut, hosts, uncut, whole};
-pub use findings::{Findings, bits, findings, findings_of, found};
+pub use findings::{Findings, bits_of, findings, findings_of, found};

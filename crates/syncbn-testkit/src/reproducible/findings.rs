@@ -78,14 +78,14 @@ pub fn findings_of(layer: &SyncBatchNorm, whole: &Whole, cut: &Cut) -> Findings 
     )
 }
 
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits_of(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// What all ranks have alike.
 fn shared(tensors: &[Tensor]) -> Vec<u32> {
     let ranks: Vec<_> =
-        tensors.iter().map(|tensor| bits(&block_on(tensor.to_vec()).expect("values"))).collect();
+        tensors.iter().map(|tensor| bits_of(&block_on(tensor.to_vec()).expect("values"))).collect();
     assert!(ranks.iter().all(|rank| *rank == ranks[0]), "ranks differ");
     ranks[0].clone()
 }
@@ -104,7 +104,7 @@ pub fn found(
     Findings {
         count: global.count(),
         moments: moments.map(|of| [of.mean.to_bits(), of.m2.to_bits()]).collect(),
-        running: [bits(&running.mean), bits(&running.var)],
+        running: [bits_of(&running.mean), bits_of(&running.var)],
         sums: sums.map(|of| [of.sum_dy.to_bits(), of.sum_dy_xmu.to_bits()]).collect(),
         parameters,
         y,

@@ -6,7 +6,7 @@ use syncbn::{
 };
 
 use super::batch::{Cut, Whole};
-use super::findings::bits;
+use super::findings::bits_of;
 
 /// What a step gives, as bits.
 #[derive(Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Found {
 }
 
 fn values(tensor: &Tensor) -> Vec<u32> {
-    bits(&block_on(tensor.to_vec()).expect("values"))
+    bits_of(&block_on(tensor.to_vec()).expect("values"))
 }
 
 /// The tensors of a step, all ranks on one device.
@@ -64,7 +64,7 @@ impl<'w> Step<'w> {
     ) -> Found {
         let running = running.into_iter().flat_map(|running| {
             let batches = vec![running.num_batches_tracked as u32];
-            [bits(&running.mean), bits(&running.var), batches]
+            [bits_of(&running.mean), bits_of(&running.var), batches]
         });
         let parameters = [gradients.weight, gradients.bias].into_iter().flatten().flatten();
         Found {
@@ -139,7 +139,7 @@ fn statistics_of(saved: &Saved, eps: f64) -> [Vec<u32>; 2] {
     let mean = channels.iter().map(|of| of.mean as f32).collect::<Vec<f32>>();
     let root = |of: &syncbn::stats::Moments| (of.inv_std(eps) as f32).clamp(0.0, f32::MAX);
     let inv_std = channels.iter().map(root).collect::<Vec<f32>>();
-    [bits(&mean), bits(&inv_std)]
+    [bits_of(&mean), bits_of(&inv_std)]
 }
 
 /// Refuses what differs from other findings; y and grad_input only where `alike` says that the
