@@ -3,9 +3,9 @@
 
 use syncbn::{DType, Device, low_level::Epilogue};
 
-use crate::common::Kind;
 use crate::common::reproducible::resident::{assert_same, on_device, on_host};
 use crate::common::reproducible::{FORMS, Whole, any_cut, findings, hosts, uncut, whole};
+use crate::common::{Kind, Placement};
 
 #[test]
 fn sums_of_integers_have_the_bits_of_the_host() {

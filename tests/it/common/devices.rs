@@ -36,9 +36,10 @@ impl Kind {
     pub fn tested() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|&kind| TESTS_HOST || kind == Self::Gpu)
     }
+}
 
-    /// The devices of a group of so many ranks.
-    pub fn devices(self, ranks: usize) -> Vec<Device> {
+impl Placement for Kind {
+    fn devices(self, ranks: usize) -> Vec<Device> {
         let gpus = virtual_gpus();
         let device = |rank: usize| match self {
             Self::Mixed if rank % 2 == 1 => Device::host(),
@@ -46,11 +47,5 @@ impl Kind {
             Self::Gpu | Self::Mixed => gpus[rank % gpus.len()].clone(),
         };
         (0..ranks).map(device).collect()
-    }
-}
-
-impl Placement for Kind {
-    fn devices(self, ranks: usize) -> Vec<Device> {
-        Self::devices(self, ranks)
     }
 }

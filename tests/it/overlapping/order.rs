@@ -12,7 +12,7 @@ use syncbn::{
 };
 
 use crate::common::all_reduce_groups;
-use crate::common::{Kind, on_threads, process_groups};
+use crate::common::{Kind, Placement, on_threads, process_groups};
 
 /// Nobody waits in vain here.
 pub const LONG: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use syncbn::{
 };
 
 use crate::common::all_reduce_groups;
-use crate::common::{Kind, on_threads, process_groups};
+use crate::common::{Kind, Placement, on_threads, process_groups};
 use crate::process_groups::{CHANNELS, LONG};
 
 const RANKS: usize = 3;

@@ -10,7 +10,8 @@ use syncbn::{
 
 use crate::common::all_reduce_groups;
 use crate::common::{
-    Batch, Kind, Random, TOLERANCE_ULP, bits, compare, definition, on_threads, process_groups, read,
+    Batch, Kind, Placement, Random, TOLERANCE_ULP, bits, compare, definition, on_threads,
+    process_groups, read,
 };
 use crate::process_groups::{CHANNELS, LONG};
 

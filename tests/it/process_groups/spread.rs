@@ -18,7 +18,7 @@ use crate::common::all_reduce_groups;
 use crate::common::sabotage::{Sabotage, saboteur};
 use crate::common::transport::Tapped;
 use crate::common::{
-    Batch, Kind, Parameters, Random, bits, on_threads, process_groups, read, upload,
+    Batch, Kind, Parameters, Placement, Random, bits, on_threads, process_groups, read, upload,
 };
 use crate::process_groups::{CHANNELS, LONG};
 

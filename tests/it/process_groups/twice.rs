@@ -11,7 +11,7 @@ use syncbn::stats::RunningStats;
 use syncbn::{BatchNormConfig, Device, ProcessGroup, SyncBatchNorm, Tensor};
 
 use crate::common::all_reduce_groups;
-use crate::common::{Batch, Kind, Random, bits, on_threads, process_groups, read};
+use crate::common::{Batch, Kind, Placement, Random, bits, on_threads, process_groups, read};
 use crate::process_groups::{CHANNELS, LONG};
 
 const RANKS: usize = 3;
