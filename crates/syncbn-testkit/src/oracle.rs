@@ -7,9 +7,11 @@ use crate::batch::{Batch, Parameters};
 
 /// The f64 definition of training on these batches.
 pub fn definition(batches: &[Batch], parameters: Option<&Parameters>, eps: f64) -> TrainForward {
-    with_affine(parameters, |affine| {
-        with_ranks(batches, |ranks| reference::forward_train(ranks, affine, eps).expect("valid"))
-    })
+    let values = wide(batches);
+    let (weight, bias) = wide_parameters(parameters);
+    let affine = Affine { weight: weight.as_deref(), bias: bias.as_deref() };
+    let ranks = ranks(batches, &values);
+    reference::forward_train(&ranks, affine, eps).expect("valid")
 }
 
 /// The f64 definition of y for statistics that are given.
@@ -20,16 +22,16 @@ pub fn definition_with(
     var: &[f64],
     eps: f64,
 ) -> Vec<Vec<f64>> {
-    let y = |ranks: &[RankBatch<'_>], affine: Affine<'_>| {
-        reference::forward_with_statistics(ranks, mean, var, affine, eps).expect("valid")
-    };
-    with_affine(parameters, |affine| with_ranks(batches, |ranks| y(ranks, affine)))
+    let values = wide(batches);
+    let (weight, bias) = wide_parameters(parameters);
+    let affine = Affine { weight: weight.as_deref(), bias: bias.as_deref() };
+    let ranks = ranks(batches, &values);
+    reference::forward_with_statistics(&ranks, mean, var, affine, eps).expect("valid")
 }
 
-fn with_affine<T>(parameters: Option<&Parameters>, apply: impl FnOnce(Affine<'_>) -> T) -> T {
-    let weight = parameters.map(|parameters| widened(&parameters.weight));
-    let bias = parameters.map(|parameters| widened(&parameters.bias));
-    apply(Affine { weight: weight.as_deref(), bias: bias.as_deref() })
+/// Weight and bias in f64.
+fn wide_parameters(parameters: Option<&Parameters>) -> (Option<Vec<f64>>, Option<Vec<f64>>) {
+    parameters.map(|of| (widened(&of.weight), widened(&of.bias))).unzip()
 }
 
 /// The batches in f64, as the definition takes them.
