@@ -1,4 +1,4 @@
-//! Numbers from a seed, and from an index.
+//! Numbers from a seed.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -48,12 +48,4 @@ impl Random {
     pub fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next() as f32).collect()
     }
-}
-
-/// A number in −1 … 1 of 24 bits that follows from an index alone, by multiplicative hashing: exact
-/// in f32. Each odd factor has numbers of its own.
-#[inline]
-pub fn noise(index: usize, factor: u64) -> f64 {
-    let mixed = (index as u64).wrapping_mul(factor).wrapping_add(factor >> 7);
-    ((mixed >> 24) & 0xff_ffff) as f64 / 8_388_608.0 - 1.0
 }

@@ -4,7 +4,6 @@ use pollster::block_on;
 use syncbn::{Device, Layout};
 
 use super::common::Random;
-use super::common::random::noise;
 
 /// Values made and sent at a time, each half by a thread of its own.
 const CHUNK: usize = 16 << 20;
@@ -14,6 +13,14 @@ const SAMPLE: usize = 1024;
 /// Factors of the noise of x and of g.
 const OF_X: u64 = 0x9e37_79b9_7f4a_7c15;
 const OF_G: u64 = 0xc2b2_ae3d_27d4_eb4f;
+
+/// A number in −1 … 1 of 24 bits that follows from an index alone, by multiplicative hashing: exact
+/// in f32. Each odd factor has numbers of its own.
+#[inline]
+fn noise(index: usize, factor: u64) -> f64 {
+    let mixed = (index as u64).wrapping_mul(factor).wrapping_add(factor >> 7);
+    ((mixed >> 24) & 0xff_ffff) as f64 / 8_388_608.0 - 1.0
+}
 
 /// Two sums of a channel.
 pub type Sums = [f64; 2];
