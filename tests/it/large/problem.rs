@@ -102,19 +102,22 @@ impl Problem {
     ) -> Vec<Sums> {
         let mut sums = vec![Sums::default(); self.channels];
         let mut channel = self.channel(start);
+        let behind = |channel: usize| if channel + 1 == self.channels { 0 } else { channel + 1 };
         if self.layout == Layout::ChannelsLast {
             for (index, to) in (start..).zip(values) {
                 let (made, terms) = value(index, channel);
                 *to = made;
                 add(&mut sums[channel], terms);
-                channel = if channel + 1 == self.channels { 0 } else { channel + 1 };
+                channel = behind(channel);
             }
             return sums;
         }
         let mut rest = values;
+        // The values may begin inside a run of one channel.
+        let mut run = self.inner - start % self.inner;
         while !rest.is_empty() {
-            let run = rest.len().min(self.inner - start % self.inner);
-            let (of_channel, behind) = rest.split_at_mut(run);
+            run = run.min(rest.len());
+            let (of_channel, next) = rest.split_at_mut(run);
             let mut sum = Sums::default();
             for (index, to) in (start..).zip(of_channel) {
                 let (made, terms) = value(index, channel);
@@ -122,9 +125,10 @@ impl Problem {
                 add(&mut sum, terms);
             }
             add(&mut sums[channel], sum);
-            channel = (channel + 1) % self.channels;
+            channel = behind(channel);
             start += run;
-            rest = behind;
+            run = self.inner;
+            rest = next;
         }
         sums
     }
