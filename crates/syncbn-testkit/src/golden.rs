@@ -2,7 +2,7 @@
 //! message that names it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
@@ -23,7 +23,8 @@ enum Values {
 
 /// The tensors of one case.
 pub struct Store {
-    path: PathBuf,
+    /// What messages call the file.
+    file: String,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -31,13 +32,13 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path)
             .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
-        Self::parse(path, &bytes)
+        Self::parse(&path.display().to_string(), &bytes)
     }
 
-    /// The contents of a file; messages name the path.
-    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
+    /// The contents of a file, which messages call `name`.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, String> {
         let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| format!("{}: is not safetensors: {error}", path.display()))?;
+            .map_err(|error| format!("{name}: is not safetensors: {error}"))?;
         let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
             let values = match view.dtype() {
                 Dtype::F32 => Values::Float(DType::F32, words(view.data(), f32::from_le_bytes)),
@@ -59,7 +60,7 @@ impl Store {
             };
             (name, Stored { dims: view.shape().to_vec(), values })
         };
-        Ok(Self { path: path.to_owned(), tensors: file.tensors().into_iter().map(read).collect() })
+        Ok(Self { file: name.to_owned(), tensors: file.tensors().into_iter().map(read).collect() })
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -134,8 +135,7 @@ impl Store {
     pub fn counts(&self, name: &str) -> Result<Vec<u64>, String> {
         match self.get(name)? {
             Stored { values: Values::I64(values), .. } => {
-                let negative =
-                    |_| format!("{}: {name} holds a negative count", self.path.display());
+                let negative = |_| format!("{}: {name} holds a negative count", self.file);
                 values.iter().map(|&value| u64::try_from(value).map_err(negative)).collect()
             }
             other => Err(self.type_error(name, "i64", &other.values)),
@@ -146,17 +146,15 @@ impl Store {
     pub fn count(&self, name: &str) -> Result<u64, String> {
         match self.counts(name)?[..] {
             [count] => Ok(count),
-            ref other => Err(format!(
-                "{}: {name} holds {} values, 1 is expected",
-                self.path.display(),
-                other.len()
-            )),
+            ref other => {
+                Err(format!("{}: {name} holds {} values, 1 is expected", self.file, other.len()))
+            }
         }
     }
 
     /// An error about this file.
     pub fn wrong(&self, what: &str) -> String {
-        format!("{}: {what}", self.path.display())
+        format!("{}: {what}", self.file)
     }
 
     pub fn shape_error(&self, name: &str, found: &[usize], expected: &[usize]) -> String {

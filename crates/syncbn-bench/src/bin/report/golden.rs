@@ -5,7 +5,6 @@
 //! conformance` runs all of them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Deserialize;
 use syncbn::{Layout, low_level::Epilogue};
@@ -82,8 +81,7 @@ pub fn cases(count: usize) -> Result<Vec<Case>, String> {
         manifest.cases.iter().map(|entry| (entry.id.as_str(), entry)).collect();
     let case = |&(id, bytes): &(&'static str, &[u8])| {
         let entry = entries.get(id).ok_or_else(|| format!("the manifest has no case {id}"))?;
-        let case =
-            Store::parse(Path::new("its file"), bytes).and_then(|store| read(id, entry, &store));
+        let case = Store::parse("its file", bytes).and_then(|store| read(id, entry, &store));
         case.map_err(|error| format!("golden case {id}: {error}"))
     };
     STORED.iter().take(count).map(case).collect()
