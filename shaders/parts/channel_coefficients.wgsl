@@ -8,7 +8,9 @@
 // NaN, because a compiler may assume that no f32 is.
 var<private> channel_coefficients: vec4<f32>;
 
-// The same of the channels of an element, value by value.
+// The same of the channels of an element, value by value. (x, y, z, w) are (pivot, rest, inv_std,
+// flag) from `rank_stats` and (mean_dy, projection, nothing, flag) from `rank_gradients`; the flag
+// is not 0 where the channel is not finite.
 struct ElementCoefficients {
     x: V,
     y: V,

@@ -1,10 +1,10 @@
 //! Double backward against the f64 definition: every epilogue, storage type and layout, on GPUs, on
 //! the host, and on both at once.
 //!
-//! `double` makes random layers with cotangents, calls either kind of layer, and says what the
-//! gradients should be within which bounds. `one_gpu` has what is special about a layer of one GPU.
-//! `modes` has statistics, parameters and absent cotangents, `paths` the ways of a GPU, `range` the
-//! ends of f32, `refused` the arguments, `spread` processes.
+//! `syncbn_testkit::epilogue::double` makes random layers with cotangents, calls either kind of
+//! layer, and says what the gradients should be within which bounds. `one_gpu` has what is special
+//! about a layer of one GPU. `modes` has statistics, parameters and absent cotangents, `paths` the
+//! ways of a GPU, `range` the ends of f32, `refused` the arguments, `spread` processes.
 
 mod modes;
 mod one_gpu;

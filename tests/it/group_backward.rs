@@ -1,11 +1,11 @@
 //! Backward of a device group against the f64 definition: on GPUs, on the host, and on both at
 //! once.
 //!
-//! `problem` makes random layers and their expected gradients, `compare` derives the tolerances.
-//! `modes` holds the table of modes, `accuracy` large means, `rows` the rows of "what happens
-//! when", `differences` finite differences, `saved` and `targets` the arguments, `rewritten` memory
-//! that is written between forward and backward, `ways` each call that can, `wrong` formulas that
-//! must be caught.
+//! `syncbn_testkit::backward` makes random layers and their expected gradients (`problem`), and
+//! derives the tolerances (`compare`). `modes` holds the table of modes, `accuracy` large means,
+//! `rows` the rows of "what happens when", `differences` finite differences, `saved` and `targets`
+//! the arguments, `rewritten` memory that is written between forward and backward, `ways` each call
+//! that can, `wrong` formulas that must be caught.
 
 mod accuracy;
 mod differences;

@@ -1,13 +1,14 @@
 //! Layers on one GPU: what merges on the device against the f64 definition and against the merge on
 //! the host.
 //!
-//! `one_gpu` runs a problem of the epilogue tests on such a layer, `accuracy` holds what others
-//! lose, `statistics` mean and inverse deviation on the device, `running` the running statistics
-//! over several steps and modes, `given_running` those that the caller gives, `ranks` calls with
-//! other numbers of ranks, `not_finite` how far NaN reaches, `application` passes within the
-//! application's submissions, `encoded` what such passes may be asked, `workspace` their memory,
-//! `refused` what is refused before anything is submitted, `state` reading and setting, `tiles`
-//! one rank beside an empty one, `in_place` passes over what they read.
+//! `syncbn_testkit::epilogue::one_gpu` runs a problem of the epilogue tests on such a layer.
+//! `accuracy` holds what others lose, `statistics` mean and inverse deviation on the device,
+//! `running` the running statistics over several steps and modes, `given_running` those that the
+//! caller gives, `ranks` calls with other numbers of ranks, `not_finite` how far NaN reaches,
+//! `application` passes within the application's submissions, `encoded` what such passes may be
+//! asked, `workspace` their memory, `refused` what is refused before anything is submitted, `state`
+//! reading and setting, `tiles` one rank beside an empty one, `in_place` passes over what they
+//! read.
 
 mod accuracy;
 mod application;

@@ -35,11 +35,11 @@ pub(crate) struct State {
     pub(super) outgoing: Vec<Outgoing>,
     /// Exchanges under way, by their number in a tag, and whether they all-reduce along the tree.
     pub(super) under_way: BTreeMap<u16, bool>,
-    /// Ranks that answered the roll call of an exchange, and the time of the last call to this
-    /// rank.
+    /// Ranks that answered the roll call of an exchange.
     pub(super) here: BTreeSet<(u64, usize)>,
     /// When the last exchange was over.
     pub(super) ended: Option<Duration>,
+    /// The exchange of the last roll call to this rank, and the time of that call.
     pub called: Option<(u64, Duration)>,
     /// Notices about groups that ranks are about to make.
     pub meeting: Meeting,

@@ -52,6 +52,8 @@ pub fn play(fault: &str, mpi: &Mpi, all_reduced: bool) -> Reported {
         Ok(_) => return Err("nobody noticed the fault".into()),
         Err(error) => {
             println!("rank {rank}: error: {error}");
+            // This is the group's own deadline. `left_behind` in `edges.rs` gives another, and so
+            // shows that the argument counts.
             pollster::block_on(world.survivors(DEADLINE))?
         }
     };

@@ -18,7 +18,7 @@ pub const FORMS: [(usize, usize, usize); 10] = [
     (7, 23, 4),
     // By fours in both layouts, with one wide channel in a quad.
     (6, 12, 1024),
-    // More than a tile of quads, and than the small binding of a device of the tests.
+    // More than a tile of quads, and than the binding that `tests/reproducible/gpus.rs` allows.
     (17, 12, 1024),
 ];
 
