@@ -1,7 +1,7 @@
 //! A dispatch of a plan by itself, and what the kernel has left in its buffers.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytemuck::Pod;
 use syncbn::low_level::plan::{Dispatch, LENGTHS_BYTES, Role};
@@ -42,6 +42,17 @@ fn layout(device: &wgpu::Device, variant: &Variant) -> wgpu::PipelineLayout {
     })
 }
 
+/// The pipeline of a source that a variant has. Tests run a kernel many times, of which most time
+/// would go into compiling it.
+fn pipeline_of(gpu: &Gpu, variant: &Variant, source: &str) -> wgpu::ComputePipeline {
+    static MADE: Mutex<Option<HashMap<(Variant, String), wgpu::ComputePipeline>>> =
+        Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || pipeline(&gpu.device, source, Some(&layout(&gpu.device, variant)));
+    let key = (*variant, source.to_owned());
+    made.get_or_insert_default().entry(key).or_insert_with(make).clone()
+}
+
 /// Runs a dispatch with its kernel compiled from `source`, every buffer filled with the words that
 /// `contents` gives.
 pub fn run<P: Pod>(
@@ -70,8 +81,7 @@ pub fn run_padded<P: Pod>(
     let lengths = gpu.buffer(&bytes, Usage::UNIFORM);
     let lengths = dispatch.variant.lengths_binding().map(|_| &lengths);
     let bound = std::iter::once(&params).chain(&buffers).chain(lengths);
-    let layout = layout(&gpu.device, &dispatch.variant);
-    gpu.run(&pipeline(&gpu.device, source, Some(&layout)), bound, dispatch.workgroups);
+    gpu.run(&pipeline_of(gpu, &dispatch.variant, source), bound, dispatch.workgroups);
     bindings
         .iter()
         .zip(&buffers)
