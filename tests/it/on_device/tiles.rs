@@ -28,9 +28,13 @@ const SHAPES: [[usize; 3]; 7] = [
 #[test]
 fn one_rank_has_the_bits_that_it_has_beside_an_empty_one() {
     let mut seed = 40_000;
-    for [samples, channels, inner] in SHAPES {
-        for types in Types::all() {
-            for layouts in Layouts::all() {
+    for (kind, [samples, channels, inner]) in SHAPES.into_iter().enumerate() {
+        for (of_types, types) in Types::all().into_iter().enumerate() {
+            for (of_layouts, layouts) in Layouts::all().into_iter().enumerate() {
+                // Half of them: of neighbouring shapes, each takes what the other leaves out.
+                if !(kind + of_types + of_layouts).is_multiple_of(2) {
+                    continue;
+                }
                 let dims = [vec![samples, channels, inner], vec![0, channels, inner]];
                 let epilogue = EPILOGUES[seed as usize / 8 % 4];
                 let mut both = Problem::random(&dims, &[types], epilogue, [true, true], seed);
