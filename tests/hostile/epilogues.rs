@@ -30,7 +30,7 @@ fn devices(turn: usize) -> Vec<Device> {
 #[test]
 fn epilogues_follow_the_definition_in_any_storage_type() {
     let mut worst = 0f64;
-    let one_in = one_in(3);
+    let one_in = one_in(7);
     let mut turn = 0;
     let mut run = 0;
     for epilogue in EPILOGUES.into_iter().chain(CURVES) {
