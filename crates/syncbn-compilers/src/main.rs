@@ -117,12 +117,11 @@ fn run(command: Command) -> io::Result<()> {
 fn write(folder: &Folder, all: bool, sample: bool) -> io::Result<()> {
     let mut shaders = Shader::all();
     let variants = shaders.len();
-    // Each compiler has a sample of its own: of what it can compile. Those of Direct3D are slow,
-    // and FXC takes a second for each shader.
-    let (cover_dxc, cover_fxc) =
-        if sample { (Cover::Choices, Cover::Lines) } else { (Cover::Pairs, Cover::Pairs) };
-    let of_dxc = sample::names(cover_dxc, &shaders);
-    let of_fxc = sample::names(cover_fxc, shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader)));
+    // Each compiler has a sample of its own: of what it can compile. Those of Direct3D are slow:
+    // FXC takes a second for each shader.
+    let cover = if sample { Cover::Lines } else { Cover::Pairs };
+    let of_dxc = sample::names(cover, &shaders);
+    let of_fxc = sample::names(cover, shaders.iter().filter(|shader| Hlsl::V5_1.takes(shader)));
     if sample {
         let mut of_all = sample::names(Cover::Pairs, &shaders);
         of_all.extend(of_dxc.iter().chain(&of_fxc).cloned());

@@ -2,8 +2,8 @@
 //!
 //! Lines of a source that always come together are one choice. If two choices meet in some variant
 //! of a kernel, they meet in a variant of the sample of pairs: every storage type with every flag,
-//! and every flag with every other. The smaller sample has every choice, but not every pair, and
-//! the smallest every line, but not in every kernel that has it.
+//! and every flag with every other. The smaller sample has every line, but not in every kernel that
+//! has it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -15,8 +15,6 @@ use crate::variants::Shader;
 pub enum Cover {
     /// Every line, in some kernel. Most lines are of parts that kernels share.
     Lines,
-    /// Every choice.
-    Choices,
     /// Every two choices that meet.
     Pairs,
 }
@@ -33,7 +31,7 @@ pub fn names<'a>(cover: Cover, shaders: impl IntoIterator<Item = &'a Shader>) ->
 
 fn of_kernel(cover: Cover, variants: &[&Shader]) -> Vec<String> {
     let of_choices = |choices: &BTreeSet<usize>| match cover {
-        Cover::Lines | Cover::Choices => choices.iter().map(|&choice| (choice, choice)).collect(),
+        Cover::Lines => choices.iter().map(|&choice| (choice, choice)).collect(),
         Cover::Pairs => pairs(choices),
     };
     let covered: Vec<Vec<(usize, usize)>> = choices(variants).iter().map(of_choices).collect();
@@ -121,7 +119,7 @@ mod tests {
     #[test]
     fn every_line_is_in_the_smaller_sample() {
         let shaders = combinations(7);
-        let names = names(Cover::Choices, &shaders);
+        let names = names(Cover::Lines, &shaders);
         let lines = |sampled: &dyn Fn(&Shader) -> bool| -> BTreeSet<String> {
             let sampled = shaders.iter().filter(|shader| sampled(shader));
             sampled.flat_map(|shader| shader.source.lines()).map(str::to_owned).collect()
@@ -142,11 +140,10 @@ mod tests {
     fn kernels_have_samples_of_their_own() {
         let shaders = with_another_kernel("");
         assert!(names(Cover::Pairs, &shaders).contains("another"));
-        assert!(names(Cover::Choices, &shaders).contains("another"));
     }
 
     #[test]
-    fn the_smallest_sample_has_a_line_once_and_leaves_no_line_out() {
+    fn the_smaller_sample_has_a_line_once_and_leaves_no_line_out() {
         let count = |shaders: &[Shader]| names(Cover::Lines, shaders).len();
         assert_eq!(count(&with_another_kernel("")), 2);
         let shaders = with_another_kernel("a line of its own");
@@ -155,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_sample_has_every_kernel() {
+    fn the_smaller_sample_has_every_kernel() {
         let shaders = Shader::all();
         let kernels = |shaders: &mut dyn Iterator<Item = &Shader>| -> BTreeSet<String> {
             shaders.map(|shader| shader.kernel.clone()).collect()
