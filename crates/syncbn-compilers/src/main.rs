@@ -75,7 +75,7 @@ enum Command {
         /// The name under which to keep its report.
         chip: String,
     },
-    /// Prints the reports of the chips' compilers as a table.
+    /// Prints the reports of the chips' compilers as tables.
     Registers {
         /// The folder.
         folder: PathBuf,
@@ -108,7 +108,7 @@ fn run(command: Command) -> io::Result<()> {
             programs::glslang(&Folder::open(&folder), target(&language)?)
         }
         Command::Compile { folder, chip } => registers::judge(&Folder::open(&folder), &chip),
-        Command::Registers { folder, chips } => registers::table(&Folder::open(&folder), &chips),
+        Command::Registers { folder, chips } => registers::tables(&Folder::open(&folder), &chips),
         Command::Subgroups => subgroups(),
     }
 }

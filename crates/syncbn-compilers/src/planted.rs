@@ -180,6 +180,7 @@ fn shader(name: &str, body: &str) -> Shader {
         kernel: name.to_owned(),
         variant: "planted".to_owned(),
         form: String::new(),
+        storage: None,
         f16: false,
         subgroups: false,
         params_bytes: 16,

@@ -1,5 +1,5 @@
-//! Reports of GPU drivers' compilers on every variant: registers, and the number of resident
-//! subgroups (occupancy).
+//! Reports of GPU drivers' compilers on every variant: registers, the number of resident subgroups
+//! (occupancy), and the number of instructions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,8 @@ use crate::vulkan::{Compiler, Layout, Statistic};
 const SPILLS: &[&str] = &["Spilled SGPRs", "Spilled VGPRs", "Scratch size", "SLM Size"];
 /// Names of the number of registers of an invocation.
 const REGISTERS: &[&str] = &["VGPRs", "Number of GPRs"];
+/// Names of the number of instructions of the whole kernel.
+const INSTRUCTIONS: &[&str] = &["Instructions", "Instruction count"];
 /// Name of the number of subgroups that one SIMD unit can hold, in drivers that report it.
 const RESIDENT: &str = "Subgroups per SIMD";
 /// Constants of NVIDIA's Ampere: the 32-bit registers of a multiprocessor, their allocation unit
@@ -29,6 +31,8 @@ const NVIDIA_INVOCATIONS: u64 = 1536;
 struct Report {
     kernel: String,
     form: String,
+    /// Of a kernel without an epilogue, all of whose activations are stored alike.
+    storage: Option<String>,
     registers: u64,
     /// Subgroups per SIMD unit, or on NVIDIA invocations per multiprocessor.
     resident: u64,
@@ -71,14 +75,20 @@ fn compile(compiler: &Compiler, folder: &Folder, shader: &Shader) -> Result<Repo
         has_lengths: shader.lengths_bytes > 0,
     };
     let statistics = compiler.compile(&words, layout).map_err(|error| error.to_string())?;
-    let value =
-        |name: &str| statistics.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
-    let Some(registers) = REGISTERS.iter().find_map(|name| value(name)) else {
+    let Some(registers) = value(&statistics, REGISTERS) else {
         return Err(format!("no number of registers among {statistics:?}"));
     };
-    let resident = value(RESIDENT).unwrap_or_else(|| nvidia_invocations(registers));
+    let resident = value(&statistics, &[RESIDENT]).unwrap_or_else(|| nvidia_invocations(registers));
     let form = format!("{}{}", shader.form, if shader.subgroups { ", subgroups" } else { "" });
-    Ok(Report { kernel: shader.kernel.clone(), form, registers, resident, statistics })
+    let kernel = shader.kernel.clone();
+    let storage = shader.storage.clone();
+    Ok(Report { kernel, form, storage, registers, resident, statistics })
+}
+
+/// The first of some statistics that is reported.
+fn value(statistics: &[Statistic], names: &[&str]) -> Option<u64> {
+    let of = |name: &&str| statistics.iter().find(|(known, _)| known == name);
+    names.iter().find_map(of).map(|(_, value)| *value)
 }
 
 /// Number of invocations that have registers at the same time.
@@ -99,39 +109,67 @@ fn spilled(report: &Report) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(found.join(", ")) }
 }
 
-/// Prints a table: for each kernel and form the most registers of any variant and the least that
-/// can be resident, by chip.
+/// Prints two tables, by chip: for each kernel and form the most registers of any variant and the
+/// least that can be resident; and of kernels without an epilogue the number of instructions.
 ///
 /// # Errors
 ///
 /// A chip was not asked.
-pub fn table(folder: &Folder, chips: &[String]) -> io::Result<()> {
-    let mut rows: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+pub fn tables(folder: &Folder, chips: &[String]) -> io::Result<()> {
+    let mut registers = Table::new(&["kernel", "form"], chips);
+    let mut instructions = Table::new(&["kernel", "form", "storage"], chips);
     for (column, chip) in chips.iter().enumerate() {
         let reports: Vec<Report> = serde_json::from_str(&fs::read_to_string(
             folder.file(&format!("registers.{chip}.json")),
         )?)?;
-        let mut worst: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-        for report in reports {
-            let (registers, resident) =
-                worst.entry((report.kernel, report.form)).or_insert((0, u64::MAX));
-            *registers = report.registers.max(*registers);
-            *resident = report.resident.min(*resident);
+        let mut worst: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        for Report { kernel, form, storage, registers, resident, statistics } in reports {
+            let (most, least) =
+                worst.entry(vec![kernel.clone(), form.clone()]).or_insert((0, u64::MAX));
+            *most = registers.max(*most);
+            *least = resident.min(*least);
+            if let (Some(storage), Some(count)) = (storage, value(&statistics, INSTRUCTIONS)) {
+                instructions.set(vec![kernel, form, storage], column, count.to_string());
+            }
         }
-        for (key, (registers, resident)) in worst {
-            let cells = rows.entry(key).or_insert_with(|| vec!["–".to_owned(); chips.len()]);
-            cells[column] = format!("{registers} / {resident}");
+        for (key, (most, least)) in worst {
+            registers.set(key, column, format!("{most} / {least}"));
         }
     }
     println!(
         "Registers / what is resident with them: subgroups per SIMD, on NVIDIA invocations per \
         multiprocessor.\n"
     );
-    println!("| kernel | form | {} |\n|---|---|{}", chips.join(" | "), "---|".repeat(chips.len()));
-    for ((kernel, form), cells) in rows {
-        println!("| {kernel} | {form} | {} |", cells.join(" | "));
-    }
+    registers.print();
+    println!("\nInstructions of the whole kernel, of layers without an epilogue.\n");
+    instructions.print();
     Ok(())
+}
+
+/// A table in Markdown, with a column for each chip.
+struct Table {
+    header: Vec<String>,
+    chips: usize,
+    rows: BTreeMap<Vec<String>, Vec<String>>,
+}
+
+impl Table {
+    fn new(keys: &[&str], chips: &[String]) -> Self {
+        let header = keys.iter().map(|key| (*key).to_owned()).chain(chips.iter().cloned());
+        Self { header: header.collect(), chips: chips.len(), rows: BTreeMap::new() }
+    }
+
+    fn set(&mut self, key: Vec<String>, column: usize, cell: String) {
+        let row = self.rows.entry(key).or_insert_with(|| vec!["–".to_owned(); self.chips]);
+        row[column] = cell;
+    }
+
+    fn print(&self) {
+        println!("| {} |\n|{}", self.header.join(" | "), "---|".repeat(self.header.len()));
+        for (key, cells) in &self.rows {
+            println!("| {} | {} |", key.join(" | "), cells.join(" | "));
+        }
+    }
 }
 
 #[cfg(test)]

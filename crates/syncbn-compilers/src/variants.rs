@@ -4,10 +4,13 @@
 //! The only file that knows `syncbn::low_level::shaders` and `syncbn::low_level::probe`.
 
 use serde::{Deserialize, Serialize};
+use syncbn::DType;
 use syncbn::low_level::plan::LENGTHS_BYTES;
 use syncbn::low_level::probe::{INPUTS, Params, Question};
 pub use syncbn::low_level::shaders::WORKGROUP_SIZE;
-use syncbn::low_level::shaders::{Access, Dialect, Elements, Variant};
+use syncbn::low_level::shaders::{
+    Access, Dialect, Elements, GradInput, Kernel, Normalize, Storage, Upstream, Variant,
+};
 
 /// A shader and the layout that it is compiled with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Shader {
     pub variant: String,
     /// Elements that an invocation reads and writes at once.
     pub form: String,
+    /// How all that it reads and writes is stored, if it is a kernel of a layer without an epilogue
+    /// whose activations are of one type.
+    pub storage: Option<String>,
     /// Whether it needs the device's own f16.
     pub f16: bool,
     /// Whether it needs subgroups.
@@ -69,6 +75,7 @@ impl Shader {
             kernel: format!("probe_{}", question.name()),
             variant: format!("{question:?}"),
             form: "single values".to_owned(),
+            storage: None,
             f16: question == Question::NativeF16,
             subgroups: question == Question::Subgroups,
             params_bytes: size_of::<Params>() as u32,
@@ -101,6 +108,7 @@ impl Shader {
             kernel: kernel.to_owned(),
             variant: format!("{variant:?}"),
             form: form.to_owned(),
+            storage: plain_storage(variant).map(|storage| format!("{storage:?}")),
             f16: variant.needs_native_f16(),
             subgroups: variant.needs_subgroups(),
             params_bytes: variant.kernel.params_layout().size_bytes,
@@ -110,4 +118,35 @@ impl Shader {
             source_for_glsl_430: variant.source_in(Dialect::Glsl430),
         }
     }
+}
+
+/// How the activations of a variant are stored, if all are stored alike, lie in buffers of their
+/// own, and nothing is fused with it.
+fn plain_storage(variant: &Variant) -> Option<Storage> {
+    let of_upstream = |upstream: Upstream| {
+        let Upstream { x, elements, .. } = upstream;
+        let plain = Upstream { x, grad_output: x, elements, ..Upstream::default() };
+        (upstream == plain).then_some(x)
+    };
+    let storage = match variant.kernel {
+        Kernel::PartialStats { x, finishes: None, .. } => x,
+        Kernel::PartialGradSums { upstream, finishes: None, .. } => of_upstream(upstream)?,
+        Kernel::Normalize(normalize) => {
+            let Normalize { x, elements, .. } = normalize;
+            let y = match x {
+                Storage::F32 => DType::F32,
+                Storage::F16 | Storage::NativeF16 => DType::F16,
+                Storage::BF16 => DType::BF16,
+            };
+            let plain = Normalize { x, y, elements, ..Normalize::default() };
+            (normalize == plain).then_some(x)?
+        }
+        Kernel::GradInput(grad_input) => {
+            let upstream = grad_input.upstream;
+            let plain = GradInput { upstream, batch_statistics: true, ..GradInput::default() };
+            (grad_input == plain).then(|| of_upstream(upstream))??
+        }
+        _ => return None,
+    };
+    (!variant.shared_buffer).then_some(storage)
 }
