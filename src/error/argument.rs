@@ -98,7 +98,7 @@ pub enum ArgumentError {
         expected: Layout,
     },
     /// A tensor on another device than its rank.
-    #[error("{argument}[{rank}] lies on {found}, expected {expected}, the device of rank {rank}")]
+    #[error("{argument}[{rank}] lies on {found}, expected {expected}, the layer's device for it")]
     WrongDevice {
         /// Name of the argument.
         argument: &'static str,

@@ -85,7 +85,10 @@ pub enum ExchangeError {
                 "this rank came too late: others had waited for rank(s) {ranks:?} for {deadline:?}"
             )
         } else {
-            format!("rank(s) {ranks:?} did not come within {deadline:?}")
+            format!(
+                "rank(s) {ranks:?} did not come within {deadline:?}; every rank must make this \
+                call, and ranks of one thread must be polled together"
+            )
         }
     )]
     Late {

@@ -41,7 +41,11 @@ fn refusals() -> [(CollectiveError, &'static str); 3] {
     let deadline = Duration::from_millis(7);
     [
         (CollectiveError::Transport { message }, "the transport failed: no more places"),
-        (CollectiveError::Late { ranks: vec![5], deadline }, "rank(s) [5] did not come within 7ms"),
+        (
+            CollectiveError::Late { ranks: vec![5], deadline },
+            "rank(s) [5] did not come within 7ms; every rank must make this call, and ranks of one \
+            thread must be polled together",
+        ),
         (CollectiveError::Left { rank: 5, panicked: false }, "rank 5 has left the group"),
     ]
 }
