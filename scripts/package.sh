@@ -94,6 +94,9 @@ pack() {
     cp "$packed"/tmp-registry/*.crate "$packed/"
     # Until syncbn is published, that of Burn finds it where it was unpacked.
     folder=$(unpack "syncbn-$version")
+    # Some unit tests compare with the definition in f64, which is not published.
+    printf '\n[dev-dependencies.syncbn-reference]\npath = "%s"\n' "$PWD/crates/syncbn-reference" \
+        >>"$folder/Cargo.toml"
     patch="patch.crates-io.syncbn.path=\"$folder\""
     # The patch goes into the lock file, which is put back.
     cp crates/syncbn-burn/Cargo.lock "$packed/burn.lock"
