@@ -35,7 +35,7 @@ const LANES_PER_WORD: u32 = 2u;
 //         g       = grad_output, times the slope where the activation was not active
 //         s      += g;  t += g·(x − pivot)
 //         S += s·unit;  T += t·unit                      of each four; the rest of a tile is 0
-//     flags    = Σ g·0 is not 0, Σ x·0 is not 0
+//     flags    = a g is not finite, an x is not; none where T is finite
 //     sums     = (S, T, flags) added up over the lanes of the tile
 //     partial  = sums, or what `finalize_grad` makes of them
 //
@@ -69,8 +69,7 @@ fn main(
         affine = affine_of(walk.channel);
     }
     begin_upstream(walk, invocation);
-    let zero = zeros();
-    let none = GradSums(V(0.0), V(0.0), V(0.0), V(0.0));
+    let none = GradSums(V(0.0), V(0.0));
     var total = none;
     for (var i = 0u; i < params.values_per_lane; i += 4u) {
         // The rest is padded, or behind the end of the tile.
@@ -79,23 +78,28 @@ fn main(
         }
         let stand_in = current_addresses(walk);
         var sums = none;
-        add_element(&sums, &walk, stand_in, i, zero.x, affine);
-        add_element(&sums, &walk, stand_in, i + 1u, zero.y, affine);
-        add_element(&sums, &walk, stand_in, i + 2u, zero.z, affine);
-        add_element(&sums, &walk, stand_in, i + 3u, zero.w, affine);
+        add_element(&sums, &walk, stand_in, i, affine);
+        add_element(&sums, &walk, stand_in, i + 1u, affine);
+        add_element(&sums, &walk, stand_in, i + 2u, affine);
+        add_element(&sums, &walk, stand_in, i + 3u, affine);
         total.dy += sums.dy * params.unit;
         total.dy_deviation += sums.dy_deviation * params.unit;
-        total.no_g += settled(sums.no_g);
-        total.no_x += settled(sums.no_x);
     }
 #if ONE_CHANNEL_QUADS
     if (owns_tail(walk)) {
         add_tail(&total, walk, affine);
     }
 #endif
-    let g_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_g)));
-    let x_flags = select(V(0.0), V(1.0), is_not_finite_element(settled(total.no_x)));
-    merge_over_lanes(entries_of(total.dy, total.dy_deviation, g_flags, x_flags), walk, invocation);
+    // A g or an x that is not finite makes the sum of products so: even 0 times infinity is NaN.
+    // Which it was is a question for few.
+    let dy_deviation = settled(total.dy_deviation);
+    var not_finite = NotFinite(B(false), B(false));
+    if (any(is_not_finite_element(dy_deviation))) {
+        not_finite = not_finite_of_lane(start, affine);
+    }
+    let g_flags = select(V(0.0), V(1.0), not_finite.g);
+    let x_flags = select(V(0.0), V(1.0), not_finite.x);
+    merge_over_lanes(entries_of(total.dy, dy_deviation, g_flags, x_flags), walk, invocation);
 #if FUSED
     write_grad_input(start, affine);
 #endif

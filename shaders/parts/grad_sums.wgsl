@@ -2,22 +2,17 @@
 
 #import addresses
 #import choose_element
-#import zeros
 
 // The sums of a lane.
 struct GradSums {
     dy: V,                // Σg
     dy_deviation: V,      // Σ g·(x − pivot)
-    no_g: V,              // Σ g·0: 0, or a NaN where a g is not finite
-    no_x: V,              // Σ x·0
 }
 
-// Adds x and g, and their products with one of the zeros.
-fn add_values(sums: ptr<function, GradSums>, x: V, g: V, zero: f32, affine: Affine) {
-    (*sums).dy += g;
-    (*sums).dy_deviation += g * deviation_of(x, affine);
-    (*sums).no_g += g * zero;
-    (*sums).no_x += x * zero;
+// Where a value of a lane is NaN or infinite.
+struct NotFinite {
+    g: B,
+    x: B,
 }
 
 // Adds this lane's next element, the `step`th, if there is one. A quad at `stand_in`, which counts
@@ -28,37 +23,68 @@ fn add_element(
     walk: ptr<function, Walk>,
     stand_in: Addresses,
     step: u32,
-    zero: f32,
     affine: Affine,
 ) {
 #if QUADS
     let at = next_addresses(walk, stand_in);
     let x = load_x(at.x);
     let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), B(at.is_inside));
-    add_values(sums, x, g, zero, affine);
+    (*sums).dy += g;
+    (*sums).dy_deviation += g * deviation_of(x, affine);
 #else
     if (is_inside(*walk)) {
         let x = load_x((*walk).x);
         let g = upstream(x, (*walk).x, (*walk).g, step, affine);
-        add_values(sums, x, g, zero, affine);
+        (*sums).dy += g;
+        (*sums).dy_deviation += g * deviation_of(x, affine);
     }
     step_walk(walk);
 #endif
 }
 
+// Of all elements of a lane, one after the other: rare.
+fn not_finite_of_lane(start: Walk, affine: Affine) -> NotFinite {
+    var found = NotFinite(B(false), B(false));
+    var walk = start;
+    for (var step = 0u; is_inside(walk); step++) {
+        let x = load_x(walk.x);
+        let g = upstream(x, walk.x, walk.g, step, affine);
+        found.g = found.g | is_not_finite_element(settled(g));
+        found.x = found.x | is_not_finite_element(settled(x));
+        step_walk(&walk);
+    }
 #if ONE_CHANNEL_QUADS
-// Adds the quad at the border of a padded sample. Values that do not count are
-// removed by a choice between bits, because they may be NaN.
-fn add_tail(total: ptr<function, GradSums>, walk: Walk, affine: Affine) {
+    if (owns_tail(start)) {
+        let tail = tail_values(start, affine);
+        found.g = found.g | is_not_finite_element(settled(tail.g));
+        found.x = found.x | is_not_finite_element(settled(tail.x));
+    }
+#endif
+    return found;
+}
+
+#if ONE_CHANNEL_QUADS
+// The quad at the border of a padded sample: 0 where a value does not count.
+struct TailValues {
+    g: V,
+    x: V,
+}
+
+// Values that do not count are removed by a choice between bits, because they may be NaN.
+fn tail_values(walk: Walk, affine: Affine) -> TailValues {
     let tail = tail_of(walk);
     let counted = counted_values(walk.tail);
-    let all_x = load_x(tail.x);
-    let all_g = upstream(all_x, tail.x, tail.g, step_of(tail), affine);
-    let x = bitcast<V>(choose_element(U(0u), bitcast<U>(all_x), counted));
-    let g = bitcast<V>(choose_element(U(0u), bitcast<U>(all_g), counted));
-    (*total).dy += g * params.unit;
-    (*total).dy_deviation += (g * deviation_of(x, affine)) * params.unit;
-    (*total).no_g += settled(g * zeros().x);
-    (*total).no_x += settled(x * zeros().x);
+    let x = load_x(tail.x);
+    let g = upstream(x, tail.x, tail.g, step_of(tail), affine);
+    return TailValues(
+        bitcast<V>(choose_element(U(0u), bitcast<U>(g), counted)),
+        bitcast<V>(choose_element(U(0u), bitcast<U>(x), counted)),
+    );
+}
+
+fn add_tail(total: ptr<function, GradSums>, walk: Walk, affine: Affine) {
+    let tail = tail_values(walk, affine);
+    (*total).dy += tail.g * params.unit;
+    (*total).dy_deviation += (tail.g * deviation_of(tail.x, affine)) * params.unit;
 }
 #endif

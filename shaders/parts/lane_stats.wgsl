@@ -1,29 +1,58 @@
 // The statistics of a lane, as entries that merge over the lanes of a tile.
-//
-// The four means of a quad of one channel merge by Chan's formula, with equal counts n: about their
-// mean m, with d = mean of a value − m, Σ(x − m) = Σ(sum + n·d) and
-// Σ(x − m)² = Σ(squares + d·(2·sum + n·d)).
 
 #import settled
 #import finite
 #import merge_stats
 #import transpose
+#import tile
+#import load(x)
+
+// Values of an element that are of one channel.
+#if ONE_CHANNEL_QUADS
+const VALUES_OF_CHANNEL: f32 = 4.0;
+#else
+const VALUES_OF_CHANNEL: f32 = 1.0;
+#endif
+
+// The first value of its channel, for each value of an element.
+fn first_of_channel(v: V) -> V {
+#if ONE_CHANNEL_QUADS
+    return V(v.x);
+#else
+    return v;
+#endif
+}
+
+// The sum over the values of its channel, for each value of an element.
+fn sum_of_channel(v: V) -> V {
+#if ONE_CHANNEL_QUADS
+    return V(sum_of_four(v));
+#else
+    return v;
+#endif
+}
+
+// Which channels of the lane have a value that is NaN or infinite, in any of its elements. Asked for by few: a value
+// that is not finite makes the sum of squares so.
+fn not_finite_of_lane(start: Walk) -> B {
+    var walk = start;
+    var found = B(false);
+    while (is_inside(walk)) {
+        found = found | is_not_finite_element(settled(load_x(walk.x)));
+        step_walk(&walk);
+    }
+#if ONE_CHANNEL_QUADS
+    return B(any(found));
+#else
+    return found;
+#endif
+}
 
 // Of every channel the mean, Σ(x − m), Σ(x − m)², and the count, below 0 where a value is NaN or
 // infinite.
 fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<Entry, SUMS> {
 #if ONE_CHANNEL_QUADS
-    let n = abs(count.x);
-    let mean_of_all = settled_f32(
-        mean.x + sum_of_four(difference_vec4(mean, vec4<f32>(mean.x))) * 0.25,
-    );
-    let d = difference_vec4(mean, vec4<f32>(mean_of_all));
-    let shift = n * d;
-    let moved = squares + d * (2.0 * sum + shift);
-    let values = select(4.0 * n, -4.0 * n, any(count < vec4<f32>(0.0)));
-    return array<Entry, SUMS>(
-        vec4<f32>(mean_of_all, sum_of_four(sum + shift), sum_of_four(moved), values),
-    );
+    return array<Entry, SUMS>(vec4<f32>(mean.x, sum.x, squares.x, count.x));
 #else
     return entries_of(mean, sum, squares, count);
 #endif

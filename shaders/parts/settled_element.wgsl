@@ -1,6 +1,7 @@
 // The barriers of `settled` for elements.
 
 #import element
+#import choose
 #import finite
 #import settled
 
@@ -10,6 +11,15 @@ fn settled(v: V) -> V {
 
 fn difference(a: V, b: V) -> V {
     return settled(a - b);
+}
+
+// `settled` of a value that counts, else 0: one operation for both.
+fn settled_if(v: V, counts: bool) -> V {
+    return bitcast<V>(bitcast<U>(v) & U(choose(0u, ~zero(), counts)));
+}
+
+fn difference_if(a: V, b: V, counts: bool) -> V {
+    return settled_if(a - b, counts);
 }
 
 // As `is_not_finite`, of every value of an element that is loaded or settled.

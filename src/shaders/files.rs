@@ -21,7 +21,7 @@ parts! {
     "merge_sums" "merge_tile" "merge_words" "packed" "padding" "rank_grad_sums" "rank_gradients"
     "rank_integers" "rank_stats" "rank_weights" "reduce" "running" "running_update" "runs" "settled"
     "settled_element" "store" "tail" "takes" "tile" "tile_stats" "tile_sums" "transpose" "upstream"
-    "wide" "wide_digits" "words" "write_grad_input" "write_y" "zeros"
+    "wide" "wide_digits" "words" "write_grad_input" "write_y"
 }
 
 /// A file of `shaders/parts`.

@@ -53,6 +53,13 @@ fn large(elements: usize) -> Vec<u32> {
     (0..elements).map(|index| [f32::MAX, 3e38, -1.0][index % 3].to_bits()).collect()
 }
 
+/// Values whose sums are finite.
+fn small(elements: usize) -> Vec<u32> {
+    (0..elements).map(|index| [1.5f32, -2.0, 0.25][index % 3].to_bits()).collect()
+}
+
+type Values = fn(usize) -> Vec<u32>;
+
 fn one(partials: Vec<Dispatch<TileParams>>) -> Dispatch<TileParams> {
     assert_eq!(partials.len(), 1);
     let params = &partials[0].params;
@@ -70,6 +77,7 @@ fn missed(
     case: &Case,
     dispatch: &Dispatch<TileParams>,
     source: &str,
+    values: Values,
     poisoned: Role,
     word: usize,
 ) -> Vec<[usize; 2]> {
@@ -78,7 +86,7 @@ fn missed(
     let flags = |place: Option<usize>, poison: f32| {
         let found = run(dispatch, source, |role| match role {
             Role::Input | Role::GradOutput | Role::Residual => {
-                let mut words = large(elements);
+                let mut words = values(elements);
                 match place {
                     Some(place) if role == poisoned => words[place] = poison.to_bits(),
                     _ => {}
@@ -115,8 +123,11 @@ fn gradients(case: &Case) -> Dispatch<TileParams> {
 fn statistics_flag_every_value_of_a_lane() {
     for case in cases() {
         let dispatch = statistics(&case);
-        let missed = missed(&case, &dispatch, &dispatch.variant.source(), Role::Input, 3);
-        assert_eq!(missed, Vec::<[usize; 2]>::new(), "{:?}", case.shape);
+        for values in [large, small] {
+            let source = dispatch.variant.source();
+            let missed = missed(&case, &dispatch, &source, values, Role::Input, 3);
+            assert_eq!(missed, Vec::<[usize; 2]>::new(), "{:?}", case.shape);
+        }
     }
 }
 
@@ -124,9 +135,12 @@ fn statistics_flag_every_value_of_a_lane() {
 fn gradient_sums_flag_every_value_of_a_lane() {
     for case in cases() {
         let dispatch = gradients(&case);
-        for (role, word) in [(Role::GradOutput, 2), (Role::Input, 3)] {
-            let missed = missed(&case, &dispatch, &dispatch.variant.source(), role, word);
-            assert_eq!(missed, Vec::<[usize; 2]>::new(), "{role:?}, {:?}", case.shape);
+        for values in [large, small] {
+            for (role, word) in [(Role::GradOutput, 2), (Role::Input, 3)] {
+                let source = dispatch.variant.source();
+                let missed = missed(&case, &dispatch, &source, values, role, word);
+                assert_eq!(missed, Vec::<[usize; 2]>::new(), "{role:?}, {:?}", case.shape);
+            }
         }
     }
 }
@@ -135,17 +149,20 @@ fn gradient_sums_flag_every_value_of_a_lane() {
 fn a_term_that_is_left_out_is_missed() {
     let case = &cases()[0];
     let [of_stats, of_grads] = [statistics(case), gradients(case)];
-    let plants = [
-        (&of_stats, "four.a * zero.x", Role::Input, 3),
-        (&of_stats, "four.d * zero.w", Role::Input, 3),
-        (&of_grads, "g * zero", Role::GradOutput, 2),
-        (&of_grads, "x * zero", Role::Input, 3),
+    let (g, x) = (Role::GradOutput, Role::Input);
+    // A value that is not looked at, and a sum.
+    let plants: [(_, _, _, Values, _, _); 5] = [
+        (&of_stats, " | is_not_finite_element(settled(load_x(walk.x)))", "", small, x, 3),
+        (&of_stats, "found | is_not_finite_element", "is_not_finite_element", small, x, 3),
+        (&of_grads, " | is_not_finite_element(settled(g))", "", small, g, 2),
+        (&of_grads, " | is_not_finite_element(settled(x))", "", large, x, 3),
+        (&of_grads, "any(is_not_finite_element(dy_deviation))", "false", small, g, 2),
     ];
-    for (dispatch, term, role, word) in plants {
+    for (dispatch, term, planted, values, role, word) in plants {
         let source = dispatch.variant.source();
         assert!(source.contains(term), "{term} is not in the source");
-        let planted = source.replacen(term, "V(0.0)", 1);
-        assert!(!missed(case, dispatch, &planted, role, word).is_empty(), "without {term}");
+        let planted = source.replacen(term, planted, 1);
+        assert!(!missed(case, dispatch, &planted, values, role, word).is_empty(), "{term}");
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Every subtraction of floats, and every addition of what is negated or multiplied by a negative
 //! number, also by `fma`, lies in a function whose name starts with `difference` and which returns
-//! it through an integer: bitcast, exclusive or with a number that no compiler knows, bitcast. What
-//! it subtracts is no arithmetic that has not passed the same way, because x − (a + b) may be
+//! it through an integer: bitcast, exclusive or (or and) with a number that no compiler knows,
+//! bitcast. What it subtracts is no arithmetic that has not passed the same way, because x − (a + b) may be
 //! regrouped as well: `values` follows it through arguments, results and local variables. Exempt is
 //! what a list names with a reason.
 
@@ -165,7 +165,7 @@ impl<'a, 'k> Walk<'a, 'k> {
             self.function.body.iter().any(|statement| match statement {
                 Statement::Call { function, arguments, result } => {
                     self.known.barriers.contains(function)
-                        && arguments[..] == [difference]
+                        && arguments.first() == Some(&difference)
                         && *result == Some(returned)
                 }
                 _ => false,
@@ -178,7 +178,7 @@ impl<'a, 'k> Walk<'a, 'k> {
             && self.returned.iter().all(is_settled)
     }
 
-    /// Whether it returns bitcast(bitcast(v) ^ z), with a z that is not constant.
+    /// Whether it returns bitcast(bitcast(v) ^ z) with a z that is not constant, or & instead of ^.
     fn is_barrier(&self) -> bool {
         let &[returned] = &self.returned[..] else { return false };
         let of = |handle: Handle<Expression>| &self.function.expressions[handle];
@@ -191,11 +191,31 @@ impl<'a, 'k> Walk<'a, 'k> {
         let Expression::As { expr, kind: ScalarKind::Float, convert: None } = *of(returned) else {
             return false;
         };
-        let Expression::Binary { op: BinaryOperator::ExclusiveOr, left, right } = *of(expr) else {
+        let Expression::Binary {
+            op: BinaryOperator::ExclusiveOr | BinaryOperator::And,
+            left,
+            right,
+        } = *of(expr)
+        else {
             return false;
         };
-        let is_known = |handle| self.values().is_constant(handle);
+        let is_known = |handle| self.values().is_constant(handle) || self.is_chosen(handle);
         (is_bits(left) && !is_known(right)) || (is_bits(right) && !is_known(left))
+    }
+
+    /// Whether it is one of some constants: by `select`, or by a call whose numbers are constants.
+    fn is_chosen(&self, of: Handle<Expression>) -> bool {
+        let is_constant = |part: &Handle<Expression>| self.values().is_constant(*part);
+        match self.function.expressions[of] {
+            Expression::Splat { value, .. } => self.is_chosen(value),
+            Expression::Select { accept, reject, .. } => [accept, reject].iter().all(is_constant),
+            Expression::CallResult(_) => self.function.body.iter().any(|statement| {
+                let Statement::Call { arguments, result, .. } = statement else { return false };
+                let mut numbers = arguments.iter().filter(|&&part| !self.values().is_bool(part));
+                *result == Some(of) && arguments.len() > 1 && numbers.all(is_constant)
+            }),
+            _ => false,
+        }
     }
 
     /// Follows what variables hold, and looks at what calls subtract.

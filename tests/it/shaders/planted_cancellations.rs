@@ -33,6 +33,34 @@ fn difference_held(a: f32, b: f32) -> f32 {{
     return held(a - b);
 }}
 
+fn choose(no: u32, yes: u32, is_yes: bool) -> u32 {{
+    return select(no, yes, is_yes);
+}}
+
+fn settled_if(v: f32, counts: bool) -> f32 {{
+    return bitcast<f32>(bitcast<u32>(v) & choose(0u, ~params.zero, counts));
+}}
+
+fn selected_if(v: f32, counts: bool) -> f32 {{
+    return bitcast<f32>(bitcast<u32>(v) & select(0u, 0xffffffffu, counts));
+}}
+
+fn chosen_if(v: f32, counts: bool) -> f32 {{
+    return bitcast<f32>(bitcast<u32>(v) & choose(0u, 0xffffffffu, counts));
+}}
+
+fn difference_if(a: f32, b: f32, counts: bool) -> f32 {{
+    return settled_if(a - b, counts);
+}}
+
+fn difference_selected(a: f32, b: f32, counts: bool) -> f32 {{
+    return selected_if(a - b, counts);
+}}
+
+fn difference_chosen(a: f32, b: f32, counts: bool) -> f32 {{
+    return chosen_if(a - b, counts);
+}}
+
 fn difference_bare(a: f32, b: f32) -> f32 {{
     return a - b;
 }}
@@ -65,6 +93,7 @@ fn settled_differences_are_accepted() {
     let good = [
         "y = difference(x[0], x[1]);",
         "y = difference(difference(x[0], x[1]), x[2]);",
+        "y = difference_if(x[0], x[1], x[2] > 0.0);",
         "let mean = settled(x[0] + x[1]); y = difference(x[2], mean);",
         "var mean = 0.0; for (var i = 0u; i < 4u; i++) { mean += x[i]; } mean = settled(mean); \
         y = difference(x[0], mean);",
@@ -104,18 +133,18 @@ fn a_difference_without_a_barrier_is_found() {
     }
     let (all, _) = cancellations(&shader("y = 0.0;"), &[]);
     // Neither a barrier that is known at compile time nor a name makes a difference safe.
-    assert!(
-        all.len() == 2
-            && all[0].contains("`difference_held`")
-            && all[1].contains("`difference_bare`"),
-        "{all:?}"
-    );
+    let names = ["held", "selected", "chosen", "bare"];
+    assert_eq!(all.len(), names.len(), "{all:?}");
+    for (found, name) in all.iter().zip(names) {
+        assert!(found.contains(&format!("`difference_{name}`")), "{all:?}");
+    }
 }
 
 #[test]
 fn arithmetic_that_is_subtracted_is_found() {
     for body in [
         "y = difference(x[0], x[1] + x[2]);",
+        "y = difference_if(x[0], x[1] + x[2], true);",
         "y = difference(x[0], -x[1]);",
         "let mean = 0.5 * x[1]; y = difference(x[0], mean);",
         "y = difference(x[0], mean_of(x[1], x[2]));",

@@ -57,6 +57,10 @@ impl Values<'_, '_> {
         is_number && ty.scalar_kind() == Some(ScalarKind::Float)
     }
 
+    pub fn is_bool(&self, of: Handle<Expression>) -> bool {
+        self.ty(of).scalar_kind() == Some(ScalarKind::Bool)
+    }
+
     pub fn is_constant(&self, of: Handle<Expression>) -> bool {
         match self.expression(of) {
             Expression::Literal(_) | Expression::Constant(_) | Expression::ZeroValue(_) => true,
