@@ -61,7 +61,7 @@ fn main(
     let start = begin_walk(invocation, workgroup.x + workgroup.y * workgroups.x);
     var walk = start;
     let elements = values_of_lane(walk.lane, walk.valid);
-    // The lane's first element stands in, and so adds nothing to the first sum.
+    // The lane's first element stands in where it has no more.
     let stand_in = choose(0u, walk.x, is_inside(walk));
     var a = next_four(&walk, stand_in, 0u, elements);
     var b = next_four(&walk, stand_in, 4u, elements);
@@ -70,7 +70,8 @@ fn main(
     a = in_units(a);
     b = in_units(b);
     let in_pivot = VALUES_OF_CHANNEL * clamp(f32(elements), 1.0, 4.0);
-    let of_first = first + sum_of_channel(sum_of(deviations(a, first))) / in_pivot;
+    let from_first = sum_of_channel(sum_of(counted_deviations(a, first, 0u, elements)));
+    let of_first = first + from_first / in_pivot;
     // A lane without elements has read what is none of its own. Settled and then taken from one
     // value: a compiler may round what it forms four times in four ways.
     let pivot = first_of_channel(settled(select(of_first, V(0.0), B(elements == 0u))));

@@ -12,8 +12,8 @@ struct Four {
     d: V,
 }
 
-// The address of this lane's next element; where there is none, `stand_in`. An address is chosen and
-// no load is left out: loads under a branch would wait for each other.
+// The address of this lane's next element; where there is none, `stand_in`. An address is chosen,
+// and no load is left out: loads under a branch would wait for each other.
 fn next_address(walk: ptr<function, Walk>, stand_in: u32, is_there: bool) -> u32 {
     let address = choose(stand_in, (*walk).x, is_there);
     step_walk(walk);
@@ -34,16 +34,7 @@ fn in_units(four: Four) -> Four {
     return Four(four.a * unit, four.b * unit, four.c * unit, four.d * unit);
 }
 
-fn deviations(four: Four, mean: V) -> Four {
-    return Four(
-        difference(four.a, mean),
-        difference(four.b, mean),
-        difference(four.c, mean),
-        difference(four.d, mean),
-    );
-}
-
-// The same, and 0 where elements are stand-ins; `at` is the number of the first.
+// Deviations from a mean, 0 where elements are stand-ins; `at` is the number of the first.
 fn counted_deviations(four: Four, mean: V, at: u32, count: u32) -> Four {
     return Four(
         difference_if(four.a, mean, at < count),

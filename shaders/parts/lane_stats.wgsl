@@ -32,8 +32,8 @@ fn sum_of_channel(v: V) -> V {
 #endif
 }
 
-// Which channels of the lane have a value that is NaN or infinite, in any of its elements. Asked for by few: a value
-// that is not finite makes the sum of squares so.
+// Which channels of the lane have a value that is NaN or infinite, in any of its elements. Asked
+// for by few: a value that is not finite makes the sum of squares so.
 fn not_finite_of_lane(start: Walk) -> B {
     var walk = start;
     var found = B(false);

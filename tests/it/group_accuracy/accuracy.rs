@@ -56,6 +56,20 @@ fn a_mean_of_a_million_deviations_costs_nothing() {
     }
 }
 
+/// Channels of so few values that a lane has one to three quads, the first value of which is far
+/// from the others: what stands in for the missing quads must not count.
+#[test]
+fn a_first_value_far_from_few_others_costs_nothing() {
+    for positions in [4, 8, 12, 20] {
+        let value = |index: usize| match index % positions {
+            0 => 0.1,
+            at => 1.0 + ((index + at * 7919) % 101) as f32 * 1e-4,
+        };
+        let batches = [[1, 3, positions], [1, 3, positions]].map(|dims| Batch::new(&dims, value));
+        check(&format!("{positions} values"), &batches);
+    }
+}
+
 #[test]
 fn a_variance_far_below_eps_costs_nothing() {
     for (i, dims) in SHAPES.iter().enumerate() {

@@ -4,9 +4,9 @@
 //! Every subtraction of floats, and every addition of what is negated or multiplied by a negative
 //! number, also by `fma`, lies in a function whose name starts with `difference` and which returns
 //! it through an integer: bitcast, exclusive or (or and) with a number that no compiler knows,
-//! bitcast. What it subtracts is no arithmetic that has not passed the same way, because x − (a + b) may be
-//! regrouped as well: `values` follows it through arguments, results and local variables. Exempt is
-//! what a list names with a reason.
+//! bitcast. What it subtracts is no arithmetic that has not passed the same way, because x − (a +
+//! b) may be regrouped as well: `values` follows it through arguments, results and local variables.
+//! Exempt is what a list names with a reason.
 
 use std::collections::{HashMap, HashSet};
 
