@@ -3,15 +3,17 @@
 // DXC, Metal and some Vulkan drivers may reassociate, distribute and contract f32 operations and
 // assume that no f32 is NaN or infinite. Values that depend on the order of operations, or on the
 // bits of a result, pass through an exclusive or with an integer that is 0 and that no compiler
-// knows. No compiler moves operations across it. Every subtraction of two numbers that may be close
-// to each other is a `difference`, and what it subtracts is loaded or settled.
-// tests/it/shaders/cancellation.rs keeps it, and names the few that need not be.
+// knows, or through an and with its complement. No compiler moves operations across it. Every
+// subtraction of two numbers that may be close to each other is a `difference`, and what it
+// subtracts is loaded or settled. tests/it/shaders/cancellation.rs keeps it, and names the few that
+// need not be.
 
 #import params
 
-// 0: channels are fewer than 2³¹.
+// 0: channels are fewer than 2³¹. Otherwise all bits would be set, so that a compiler that follows
+// single bits knows none of them.
 fn zero() -> u32 {
-    return params.channels >> 31u;
+    return 0u - (params.channels >> 31u);
 }
 
 fn settled_f32(v: f32) -> f32 {

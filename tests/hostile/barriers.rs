@@ -15,7 +15,7 @@ const SEEDS: u64 = 16;
 
 /// The function that all barriers of kernels take their 0 from, and the same with a 0 that a
 /// compiler knows.
-const ZERO: &str = "fn zero() -> u32 {\n    return params.channels >> 31u;\n}\n";
+const ZERO: &str = "fn zero() -> u32 {\n    return 0u - (params.channels >> 31u);\n}\n";
 const KNOWN_ZERO: &str = "fn zero() -> u32 {\n    return 0u;\n}\n";
 
 /// The source of a kernel whose barriers a compiler sees through.
@@ -89,7 +89,7 @@ const CASES: [Case; 3] = [
 fn without_the_barriers_of_the_kernels_fast_math_breaks_what_they_hold() {
     let adapter = adapter();
     let open = |seed, is_bare: bool| {
-        open_with(&adapter, wgpu::Features::SHADER_F16, seed, move |source, style| {
+        open_with(&adapter, paths_of(seed), seed, move |source, style| {
             if is_bare {
                 rewritten_in(&without_barriers(source), style)
             } else {
@@ -123,9 +123,8 @@ fn without_fast_math_kernels_without_barriers_hold_the_same_on_an_honest_driver(
     let adapter = adapter();
     // One device for each choice of fast paths.
     for seed in first_seed()..first_seed() + 3 {
-        let device = open_with(&adapter, wgpu::Features::SHADER_F16, seed, |source, _| {
-            without_barriers(source)
-        });
+        let device =
+            open_with(&adapter, paths_of(seed), seed, |source, _| without_barriers(source));
         for (name, case) in CASES {
             case(&device).unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
         }
