@@ -71,19 +71,24 @@ fn main(
     begin_upstream(walk, invocation);
     let none = GradSums(V(0.0), V(0.0));
     var total = none;
-    for (var i = 0u; i < params.values_per_lane; i += 4u) {
-        // The rest is padded, or behind the end of the tile.
-        if (!is_inside(walk)) {
-            break;
+    if (is_inside(walk)) {
+        var i = 0u;
+        loop {
+            let stand_in = current_addresses(walk);
+            var sums = none;
+            add_element(&sums, &walk, stand_in, i, affine);
+            add_element(&sums, &walk, stand_in, i + 1u, affine);
+            add_element(&sums, &walk, stand_in, i + 2u, affine);
+            add_element(&sums, &walk, stand_in, i + 3u, affine);
+            total.dy += sums.dy * params.unit;
+            total.dy_deviation += sums.dy_deviation * params.unit;
+            continuing {
+                i += 4u;
+                // Asked at the end: a driver without jumps would go through the body once more.
+                // What is left is padded, or behind the end of the tile.
+                break if i >= params.values_per_lane || !is_inside(walk);
+            }
         }
-        let stand_in = current_addresses(walk);
-        var sums = none;
-        add_element(&sums, &walk, stand_in, i, affine);
-        add_element(&sums, &walk, stand_in, i + 1u, affine);
-        add_element(&sums, &walk, stand_in, i + 2u, affine);
-        add_element(&sums, &walk, stand_in, i + 3u, affine);
-        total.dy += sums.dy * params.unit;
-        total.dy_deviation += sums.dy_deviation * params.unit;
     }
 #if ONE_CHANNEL_QUADS
     if (owns_tail(walk)) {
