@@ -284,7 +284,7 @@ if $asks_variants; then
     setup "writing" "$program" write ${asked[@]+"${asked[@]}"} "$work/variants"
 fi
 
-for language in spirv-1.3 spirv-1.5 spirv-1.6 hlsl-5.1 hlsl-6.0 hlsl-6.2 hlsl-6.6 msl-2.4 msl-3.2 \
+for language in spirv-1.3 spirv-1.5 spirv-1.6 hlsl-5.1 hlsl-6.0 hlsl-6.6 msl-2.4 msl-3.2 \
     glsl-es-310 glsl-430 glsl-450; do
     judge "naga to $language" "naga.$language" naga "$language"
 done

@@ -75,10 +75,9 @@ some() {
         { echo "No test ran: $*" >&2; return 1; }
 }
 
-# A second driver, which has no f16 and other limits: beside lavapipe and the host in one group,
-# then by itself. One process for all tests, because compiling kernels costs this driver more than
-# most tests do. tests/swiftshader.rs goes through every storage; what compares f16 of its own with
-# the portable decoding has nothing to compare here.
+# A second driver, which truncates f16 and has other limits: beside lavapipe and the host in one
+# group, then by itself. One process for all tests, because compiling kernels costs this driver more
+# than most tests do. tests/swiftshader.rs goes through every storage.
 test_two_drivers() {
     local lavapipe swiftshader
     lavapipe=$(lavapipe_manifest)
@@ -89,7 +88,7 @@ test_two_drivers() {
     local portable=(group_forward:: group_backward:: group_accuracy:: storage:: rounding::)
     SYNCBN_TEST_ADAPTER=SwiftShader step "SwiftShader alone" \
         some cargo test ${SYNCBN_MEMBERS:-} --no-fail-fast --test it \
-            -- "${portable[@]}" --skip every_combination --skip native::
+            -- "${portable[@]}" --skip every_combination
     # Its subgroups are of another size than lavapipe's.
     SYNCBN_TEST_ADAPTER=SwiftShader step "subgroups on SwiftShader" \
         some cargo test ${SYNCBN_MEMBERS:-} --test it -- epilogue::fast::merging_within

@@ -46,9 +46,8 @@ use pool::Pool;
 use unheard::Unheard;
 
 /// Features that a device gets if its adapter has them. None is needed.
-pub(crate) const OPTIONAL_FEATURES: wgpu::Features = wgpu::Features::SHADER_F16
-    .union(wgpu::Features::TIMESTAMP_QUERY)
-    .union(wgpu::Features::SUBGROUP);
+pub(crate) const OPTIONAL_FEATURES: wgpu::Features =
+    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
 
 /// A result that a device is already working on.
 pub(crate) type Pending<T> = BoxFuture<'static, Result<T, Error>>;
@@ -142,6 +141,8 @@ impl Gpu {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             offset_alignment_bytes: limits.min_storage_buffer_offset_alignment,
             native_f16: found.paths.native_f16,
+            rounds_f16: found.findings.as_ref().and_then(|findings| findings.rounds_f16)
+                == Some(true),
             quads: found.paths.quads,
             subgroups: found.paths.subgroups,
             step_lanes: device.adapter_info().subgroup_min_size.clamp(8, 16),
@@ -167,9 +168,12 @@ impl Gpu {
         Self { context: Arc::new(context) }
     }
 
-    /// Opens a device of its own on an adapter, with all of the adapter's limits, and its own f16
+    /// Opens a device of its own on an adapter, with all of the adapter's limits, and subgroups
     /// and timestamps where it has them.
     pub async fn open(adapter: &wgpu::Adapter, paths: FastPaths) -> Result<Self, Error> {
+        let flags = adapter.get_downlevel_capabilities().flags;
+        let converts_f16 = flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);
+        let paths = paths.with_native_f16(paths.native_f16 && converts_f16);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("syncbn"),
             required_limits: adapter.limits(),

@@ -76,8 +76,10 @@ pub struct DeviceCaps {
     pub max_workgroups: u32,
     /// Alignment of the offset of a storage binding, in bytes.
     pub offset_alignment_bytes: u32,
-    /// Whether kernels may use the device's own f16, by its feature `SHADER_F16`.
+    /// Whether the device's own conversion from f16 keeps every f16.
     pub native_f16: bool,
+    /// Whether the device's own conversion to f16 rounds to the nearest even.
+    pub rounds_f16: bool,
     /// Whether kernels read and write four values at a time where a tensor allows it.
     pub quads: bool,
     /// Whether neighbouring invocations may exchange what they hold, by the feature `SUBGROUP`;
@@ -111,6 +113,7 @@ impl DeviceCaps {
         max_workgroups: 65_535,
         offset_alignment_bytes: 256,
         native_f16: false,
+        rounds_f16: false,
         quads: true,
         subgroups: false,
         step_lanes: 8,
@@ -146,6 +149,12 @@ impl DeviceCaps {
         } else {
             Storage::packed(dtype)
         }
+    }
+
+    /// The same of a kernel that writes. One that reads f16 by the device's own conversion also
+    /// writes it so.
+    fn storage_of_writer(&self, dtype: DType) -> Storage {
+        if self.rounds_f16 { self.storage(dtype) } else { Storage::packed(dtype) }
     }
 
     /// Units of so many elements that a window over these activations may have, and the error where
@@ -255,7 +264,7 @@ impl LayerFlags {
         *to = TileParams { has_weight, has_bias, slope, curve, ..*to };
     }
 
-    /// What double backward reads, all of it stored as x, by loads that every device has.
+    /// What double backward reads, all of it stored as x, by integer arithmetic.
     fn upstream_like(self, x: DType, grid: &grid::Grid) -> Upstream {
         let storage = Storage::packed(x);
         Upstream {

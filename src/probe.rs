@@ -9,6 +9,7 @@ mod cases;
 mod findings;
 mod halves;
 mod question;
+mod rounding;
 mod subgroups;
 
 pub use arithmetic::Arithmetic;
@@ -34,6 +35,10 @@ pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Fi
     };
     let keeps_f16 = asked.native_f16
         && noted(&mut defects, words(Question::NativeF16).and_then(halves::check)).is_some();
+    let rounds_f16 = match asked.native_f16 {
+        true => noted(&mut defects, words(Question::Rounding)).map(rounding::is_to_nearest_even),
+        false => None,
+    };
     let arithmetic = noted(&mut defects, words(Question::Arithmetic)).map(Arithmetic::of);
     defects.extend(arithmetic.and_then(Arithmetic::defect));
     let forward = noted(&mut defects, words(Question::Forward));
@@ -43,7 +48,7 @@ pub fn judge(asked: FastPaths, answers: &[(Question, Answer)]) -> (FastPaths, Fi
         .map(|(y, gradients)| noted(&mut defects, cases::check_signs(y, gradients)).is_some());
     let paths =
         asked.without_proof().with_subgroups(subgroup_size.is_some()).with_native_f16(keeps_f16);
-    (paths, Findings { subgroup_size, arithmetic, signs_agree, defects })
+    (paths, Findings { subgroup_size, rounds_f16, arithmetic, signs_agree, defects })
 }
 
 /// The value of a good result. A defect goes to the list.

@@ -25,7 +25,11 @@ fn half_of_OPERAND(address: u32) -> u32 {
 #else
 #if !OPERAND_BY_QUADS
 fn value_of_OPERAND(address: u32) -> f32 {
-    return f32(OPERAND_BUFFER[address]);
+#if OPERAND_NATIVE_F16
+    return unpack2x16float(OPERAND_BUFFER[address >> 1u] >> ((address & 1u) << 4u)).x;
+#else
+    return OPERAND_BUFFER[address];
+#endif
 }
 #endif
 #endif
@@ -35,7 +39,12 @@ fn load_OPERAND(address: u32) -> V {
 #if OPERAND_PACKED
     let bits = bits_of_OPERAND(address);
 #else
-    return V(OPERAND_BUFFER[address]);
+#if OPERAND_NATIVE_F16
+    let words = OPERAND_BUFFER[address];
+    return V(unpack2x16float(words.x), unpack2x16float(words.y));
+#else
+    return OPERAND_BUFFER[address];
+#endif
 #endif
 #endif
 #if OPERAND_SINGLE

@@ -40,12 +40,7 @@ impl Opening {
 
     /// Those of these fast paths whose features the device has. The probe then tests the driver.
     pub fn offered(&self, paths: FastPaths) -> FastPaths {
-        let features = self.device.features();
-        FastPaths {
-            native_f16: paths.native_f16 && features.contains(wgpu::Features::SHADER_F16),
-            subgroups: paths.subgroups && has_subgroups(&self.device),
-            ..paths
-        }
+        FastPaths { subgroups: paths.subgroups && has_subgroups(&self.device), ..paths }
     }
 }
 

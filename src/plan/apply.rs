@@ -9,7 +9,7 @@ use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, 
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    DoubleGradient, GradInput, Kernel, Normalize, Storage, TileParams, Upstream, Variant,
+    DoubleGradient, GradInput, Kernel, Normalize, TileParams, Upstream, Variant,
     WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
@@ -58,8 +58,7 @@ impl ApplyPlan {
         let grid = Grid::new(x, x.shape, caps);
         let flat = flat_elements(x.shape, y.size_bytes(), caps, layer);
         let kernel = Kernel::Normalize(Normalize {
-            // In place, x is read as y is written.
-            x: if in_place { Storage::packed(x.dtype) } else { caps.storage(x.dtype) },
+            x: caps.storage_of_writer(x.dtype),
             y,
             elements: flat.unwrap_or(grid.elements()),
             residual: layer.epilogue.adds_residual(),
@@ -115,12 +114,10 @@ impl ApplyPlan {
         let grid = Grid::new(x, g.shape, caps);
         let flat = flat_elements(x.shape, x.dtype.size_bytes(), caps, layer);
         let flat = flat.filter(|_| grid.same_layout);
-        let storage =
-            |dtype| if wanted.in_place { Storage::packed(dtype) } else { caps.storage(dtype) };
         let kernel = Kernel::GradInput(GradInput {
             upstream: Upstream {
-                x: storage(x.dtype),
-                grad_output: storage(g.dtype),
+                x: caps.storage_of_writer(x.dtype),
+                grad_output: caps.storage_of_writer(g.dtype),
                 elements: flat.unwrap_or(grid.elements()),
                 strided: grid.g_is_strided(),
                 active: layer.active(),

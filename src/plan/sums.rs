@@ -128,8 +128,8 @@ impl SumsPlan {
         Ok(plan.map(|plan| plan.of_layer(layer)))
     }
 
-    /// Plans ranges and sums of integers of the gradients of an activation, by loads that every
-    /// device has; `None` where it has no value.
+    /// Plans ranges and sums of integers of the gradients of an activation, f16 of which are read
+    /// by integer arithmetic; `None` where it has no value.
     ///
     /// # Errors
     /// As [`statistics`](Self::statistics).

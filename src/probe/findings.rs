@@ -12,6 +12,10 @@ pub struct Findings {
     /// Invocations per subgroup of the probe's kernel. `None` if subgroups are not used. A driver
     /// may compile other kernels for another size, so kernels with subgroups read their own.
     pub subgroup_size: Option<u32>,
+    /// Whether the device's own conversion to f16 rounds to the nearest even, which WGSL leaves
+    /// open. If not, kernels that write f16 convert by integer arithmetic. `None` if the driver did
+    /// not answer, or `native_f16` is switched off.
+    pub rounds_f16: Option<bool>,
     /// Transformations of f32 arithmetic. `None` if the driver did not answer.
     pub arithmetic: Option<Arithmetic>,
     /// Whether backward finds the same values active (above 0) as forward. `None` if the driver did
@@ -76,10 +80,10 @@ pub enum Defect {
         /// The expected source.
         expected: u32,
     },
-    /// The device's native f16 loads change an f16. They are not used.
+    /// The device's own conversion from f16 changes an f16. It is not used.
     #[error(
-        "f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: native loads are \
-         not used"
+        "f16 {half:#06x} is read as f32 {found:#010x}, expected {expected:#010x}: the device's own \
+         conversion is not used"
     )]
     Half {
         /// Bits of the f16.

@@ -1,5 +1,5 @@
-//! The check of the device's native f16 loads. They must keep every f16, but WGSL lets a device
-//! flush subnormals.
+//! The check of the device's own conversion from f16. It must keep every f16, but WGSL lets a
+//! device flush subnormals.
 
 use half::f16;
 
@@ -11,7 +11,7 @@ pub(super) const WORKGROUPS: usize = 256;
 /// Values in the question, one for each invocation: all f16.
 const COUNT: usize = WORKGROUPS * WORKGROUP_SIZE as usize;
 const _: () = assert!(COUNT == 1 << 16);
-/// Two loads of each.
+/// Two conversions of each.
 pub(super) const ANSWER_WORDS: usize = 2 * COUNT;
 
 fn values() -> impl Iterator<Item = u16> {

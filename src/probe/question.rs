@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{arithmetic, cases, halves, subgroups};
+use super::{arithmetic, cases, halves, rounding, subgroups};
 use crate::fast_paths::FastPaths;
 use crate::shaders::expand;
 
@@ -13,8 +13,10 @@ use crate::shaders::expand;
 pub enum Question {
     /// Are subgroups whole, of one size, and neighbours where their numbers say?
     Subgroups,
-    /// Do the device's own loads keep every f16?
+    /// Does the device's own conversion keep every f16?
     NativeF16,
+    /// Does the device's own conversion to f16 round to the nearest even?
+    Rounding,
     /// Which sign have values next to 0, in forward?
     Forward,
     /// And in backward?
@@ -54,14 +56,21 @@ impl Params {
 
 impl Question {
     /// Every question.
-    pub const ALL: [Self; 5] =
-        [Self::Subgroups, Self::NativeF16, Self::Forward, Self::Backward, Self::Arithmetic];
+    pub const ALL: [Self; 6] = [
+        Self::Subgroups,
+        Self::NativeF16,
+        Self::Rounding,
+        Self::Forward,
+        Self::Backward,
+        Self::Arithmetic,
+    ];
 
     /// Name of the question.
     pub fn name(self) -> &'static str {
         match self {
             Self::Subgroups => "subgroups",
             Self::NativeF16 => "native_f16",
+            Self::Rounding => "rounding",
             Self::Forward => "forward",
             Self::Backward => "backward",
             Self::Arithmetic => "arithmetic",
@@ -73,7 +82,7 @@ impl Question {
     pub fn is_asked(self, paths: FastPaths) -> bool {
         match self {
             Self::Subgroups => paths.subgroups,
-            Self::NativeF16 => paths.native_f16,
+            Self::NativeF16 | Self::Rounding => paths.native_f16,
             Self::Forward | Self::Backward | Self::Arithmetic => true,
         }
     }
@@ -89,6 +98,7 @@ impl Question {
         match self {
             Self::Subgroups => include_str!("../../shaders/probe/subgroups.wgsl").to_owned(),
             Self::NativeF16 => include_str!("../../shaders/probe/native_f16.wgsl").to_owned(),
+            Self::Rounding => include_str!("../../shaders/probe/rounding.wgsl").to_owned(),
             Self::Forward => {
                 with_parts(&[PARAMS, INPUTS, include_str!("../../shaders/probe/forward.wgsl")])
             }
@@ -106,6 +116,7 @@ impl Question {
         match self {
             Self::Subgroups => subgroups::WORKGROUPS as u32,
             Self::NativeF16 => halves::WORKGROUPS as u32,
+            Self::Rounding => rounding::WORKGROUPS as u32,
             Self::Forward | Self::Backward | Self::Arithmetic => 1,
         }
     }
@@ -116,6 +127,10 @@ impl Question {
         match self {
             Self::Subgroups => [unused(), unused(), unused(), unused()],
             Self::NativeF16 => [halves::words(), halves::words(), unused(), unused()],
+            Self::Rounding => {
+                let [exact, halfway] = rounding::inputs();
+                [exact, halfway, unused(), unused()]
+            }
             Self::Forward | Self::Backward => cases::inputs(),
             Self::Arithmetic => {
                 let [products, values] = arithmetic::inputs();
@@ -129,6 +144,7 @@ impl Question {
         match self {
             Self::Subgroups => subgroups::ANSWER_WORDS,
             Self::NativeF16 => halves::ANSWER_WORDS,
+            Self::Rounding => rounding::ANSWER_WORDS,
             Self::Forward => cases::VALUES,
             Self::Backward => 2 * cases::VALUES,
             Self::Arithmetic => arithmetic::ANSWER_WORDS,

@@ -136,6 +136,31 @@ fn an_f16_that_loads_change_is_found() {
 }
 
 #[test]
+fn a_conversion_that_rounds_otherwise_than_to_the_nearest_even_is_found_and_no_defect() {
+    let truncating = Driver { truncates_f16: true, ..Driver::default() };
+    let (paths, findings) = judge(FastPaths::ALL, &truncating.answers());
+    assert_eq!(
+        (paths, findings.rounds_f16, findings.defects),
+        (FastPaths::ALL, Some(false), vec![])
+    );
+    // Each of the four results counts, at every exponent; which NaN does not.
+    let sound = Driver::default().rounded();
+    let mut answer = sound.clone();
+    for index in (0..sound.len()).step_by(1021) {
+        for half in [1, 1 << 16] {
+            answer[index] ^= half;
+            let is_nan = (index / 2) as u16 & 0x7fff > 0x7c00;
+            assert_eq!(rounding::is_to_nearest_even(&answer), is_nan, "{index}");
+            answer[index] = sound[index];
+        }
+    }
+    let (paths, findings) = judged(Question::Rounding, Ok(vec![0; sound.len()]));
+    assert_eq!((paths, findings.rounds_f16), (FastPaths::ALL, Some(false)));
+    let off = FastPaths::ALL.with_native_f16(false);
+    assert_eq!(judge(off, &Driver::default().answers()).1.rounds_f16, None, "it is not asked");
+}
+
+#[test]
 fn a_pass_that_contracts_alone_changes_the_sign_of_every_close_value() {
     let every_close_value = Defect::Signs { differing: 512, values: 512 };
     for contracts_settled in [[true, false], [false, true]] {

@@ -12,14 +12,14 @@ pub enum Storage {
     F16,
     /// bf16, two to a word.
     BF16,
-    /// f16 as the device's own type; needs its feature `SHADER_F16`.
+    /// f16, two to a word, converted by the device's own instructions.
     NativeF16,
 }
 
 impl Storage {
     pub(super) const ALL: [Self; 4] = [Self::F32, Self::F16, Self::BF16, Self::NativeF16];
 
-    /// How a kernel reads a type without a feature of the device, and how it writes it.
+    /// How a kernel reads a type by integer arithmetic.
     pub fn packed(dtype: DType) -> Self {
         match dtype {
             DType::F32 => Self::F32,
@@ -37,11 +37,6 @@ impl Storage {
         }
     }
 
-    /// Bytes of one element of the array in the shader: words of packed types.
-    pub fn element_bytes(self) -> u32 {
-        if self == Self::NativeF16 { 2 } else { 4 }
-    }
-
     /// Bytes of four elements.
     pub(super) fn quad_bytes(self) -> u32 {
         if self == Self::F32 { 16 } else { 8 }
@@ -52,10 +47,8 @@ impl Storage {
         match (self, by_quads) {
             (Self::F32, false) => "f32",
             (Self::F32, true) => "vec4<f32>",
-            (Self::NativeF16, false) => "f16",
-            (Self::NativeF16, true) => "vec4<f16>",
-            (Self::F16 | Self::BF16, false) => "u32",
-            (Self::F16 | Self::BF16, true) => "vec2<u32>",
+            (_, false) => "u32",
+            (_, true) => "vec2<u32>",
         }
     }
 
@@ -69,13 +62,13 @@ impl Storage {
         }
     }
 
-    /// Whether its elements are words that hold two values.
+    /// Whether its values are taken from words by integer arithmetic.
     pub(super) fn is_packed(self) -> bool {
         matches!(self, Self::F16 | Self::BF16)
     }
 
-    /// Whether one kernel may read both: one type, or f32 with one of the others. Native loads are
-    /// a matter of the device, and so the same for all that a kernel reads.
+    /// Whether one kernel may read both: one type, or f32 with one of the others. Whose conversion
+    /// it is depends on the device, and so is the same for all that a kernel reads.
     pub(super) fn goes_with(self, other: Self) -> bool {
         self == other || self == Self::F32 || other == Self::F32
     }

@@ -9,6 +9,7 @@ use super::kernel::{Active, DoubleGradient, Elements, Finish, Kernel, MaskOrder,
 use super::params::TileParams;
 use super::preprocess::Definitions;
 use super::storage::Storage;
+use crate::dtype::DType;
 
 /// A kernel together with how its buffers are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,8 +56,9 @@ impl Variant {
         walks.then(|| self.bindings().len() as u32 + 1)
     }
 
-    /// Whether it needs the device feature `SHADER_F16`.
-    pub fn needs_native_f16(&self) -> bool {
+    /// Whether it converts f16 by the device's own instructions: `unpack2x16float`, and where it
+    /// writes f16 `pack2x16float`. wgpu offers them but on few devices (`SHADER_F16_IN_F32`).
+    pub fn converts_f16(&self) -> bool {
         [self.storage("x"), self.storage("grad_output")].contains(&Storage::NativeF16)
     }
 
@@ -85,7 +87,8 @@ impl Variant {
             (None, Access::Read) if self.by_quads(binding.name) => {
                 self.storage(binding.name).quad_bytes()
             }
-            (None, Access::Read) => self.storage(binding.name).element_bytes(),
+            // One value of f32, or a word.
+            (None, Access::Read) => 4,
         }
     }
 
@@ -99,9 +102,6 @@ impl Variant {
     pub fn source_in(&self, dialect: Dialect) -> String {
         let (_, file) = self.kernel.file();
         let mut source = self.definitions(dialect).expand(file);
-        if self.needs_native_f16() {
-            source.insert_str(0, "enable f16;\n\n");
-        }
         if self.shared_buffer {
             source = source.replace("<storage, read>", "<storage, read_write>");
         }
@@ -133,6 +133,9 @@ impl Variant {
         set("RUNNING_VECTORS", kernel.running() == Some(RunningForm::Vectors));
         if let Some(output) = kernel.output() {
             set(&format!("OUTPUT_{}", Storage::packed(output).flag()), true);
+            // A kernel that writes reads so only where the device also rounds to the nearest even.
+            let converts = output == DType::F16 && self.storage("x") == Storage::NativeF16;
+            set("OUTPUT_ROUNDED_BY_DEVICE", converts);
         }
         if let Kernel::PartialStats { finishes: Some(finish), .. } = kernel
             && let Finish::Output { activation, curved, .. } = finish

@@ -40,25 +40,27 @@ pub fn one_in(problems: usize) -> usize {
     if std::env::var("SYNCBN_HOSTILE_SEED").is_ok() { 1 } else { problems }
 }
 
-/// The device of a number, with f16 of its own where the adapter has it.
+/// The device of a number.
 pub fn open(adapter: &wgpu::Adapter, number: u64) -> Device {
-    open_with(adapter, wgpu::Features::SHADER_F16, first_seed() + number, rewritten_in)
+    let seed = first_seed() + number;
+    open_with(adapter, paths_of(seed), seed, rewritten_in)
 }
 
-/// The device of a number, without f16 of its own.
+/// The device of a number, without its own conversions of f16.
 pub fn open_portable(adapter: &wgpu::Adapter, number: u64) -> Device {
-    open_with(adapter, wgpu::Features::empty(), first_seed() + number, rewritten_in)
+    let seed = first_seed() + number;
+    open_with(adapter, paths_of(seed).with_native_f16(false), seed, rewritten_in)
 }
 
 /// All fast paths, or none of subgroups, or none at all.
-fn paths_of(seed: u64) -> FastPaths {
+pub fn paths_of(seed: u64) -> FastPaths {
     [FastPaths::ALL, FastPaths::ALL.with_subgroups(false), FastPaths::NONE][(seed % 3) as usize]
 }
 
 /// The device of a seed, whose kernels pass through a compiler in the style of the seed.
 pub fn open_with(
     adapter: &wgpu::Adapter,
-    optional: wgpu::Features,
+    paths: FastPaths,
     seed: u64,
     compiler: impl Fn(&str, Style) -> String + Send + Sync + 'static,
 ) -> Device {
@@ -68,7 +70,7 @@ pub fn open_with(
     assert!(adapter.features().contains(needed), "{} has no f64", adapter.get_info().name);
     let descriptor = wgpu::DeviceDescriptor {
         required_limits: adapter.limits(),
-        required_features: (adapter.features() & (optional | wgpu::Features::SUBGROUP)) | needed,
+        required_features: (adapter.features() & wgpu::Features::SUBGROUP) | needed,
         ..Default::default()
     };
     let (device, queue) =
@@ -80,7 +82,7 @@ pub fn open_with(
         keep(source, style, &rewritten);
         rewritten
     };
-    low_level::with_rewritten_kernels(device, queue, paths_of(seed), rewrite).expect("a device")
+    low_level::with_rewritten_kernels(device, queue, paths, rewrite).expect("a device")
 }
 
 /// The names of what the compiler leaves out.

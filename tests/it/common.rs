@@ -7,6 +7,7 @@ pub mod devices;
 pub use devices::{Kind, virtual_gpus};
 
 use syncbn::Device;
+use syncbn::device::FastPaths;
 
 /// Whether tests run on the host, too.
 pub const TESTS_HOST: bool = true;
@@ -22,8 +23,9 @@ pub fn open(adapter: &wgpu::Adapter, _number: u64) -> Device {
     pollster::block_on(Device::from_adapter(adapter)).expect("a device")
 }
 
-/// Opens a device without any optional feature, likewise.
+/// Opens a device without any optional feature, and without its own conversions of f16, likewise.
 pub fn open_portable(adapter: &wgpu::Adapter, _number: u64) -> Device {
     let (device, queue) = own_device(adapter, |_| {});
-    Device::from_wgpu(device, queue).expect("a device")
+    let paths = FastPaths::ALL.with_native_f16(false);
+    Device::from_wgpu_with(device, queue, paths).expect("a device")
 }

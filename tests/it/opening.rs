@@ -13,7 +13,7 @@ use syncbn::{Device, device::FastPaths};
 /// A device of the application with the features of the adapter that kernels can use, and some
 /// more.
 fn with_features(adapter: &wgpu::Adapter, more: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {
-    let useful = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    let useful = wgpu::Features::SUBGROUP;
     let required_features = adapter.features() & useful | more;
     let descriptor =
         wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
@@ -23,7 +23,7 @@ fn with_features(adapter: &wgpu::Adapter, more: wgpu::Features) -> (wgpu::Device
 #[test]
 fn neither_the_host_nor_a_device_that_runs_nothing_is_asked() {
     let _counting = counting();
-    let features = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    let features = wgpu::Features::SUBGROUP;
     let descriptor =
         wgpu::DeviceDescriptor { required_features: features, ..wgpu::DeviceDescriptor::default() };
     let (device, queue) = wgpu::Device::noop(&descriptor);
@@ -65,7 +65,7 @@ fn the_first_device_of_a_driver_asks_once_and_the_next_ones_know() {
     let (first, asked) = open(new_device(), FastPaths::ALL);
     assert_eq!(first.findings().expect("it was asked").defects, []);
     let ways = first.fast_paths().unwrap();
-    let questions = 3 + u64::from(ways.native_f16) + u64::from(ways.subgroups);
+    let questions = 3 + 2 * u64::from(ways.native_f16) + u64::from(ways.subgroups);
     assert_eq!((asked.submissions, asked.pipelines), (1, questions));
 
     let (second, known) = open(new_device(), FastPaths::ALL.with_quads(false));

@@ -8,7 +8,7 @@ use syncbn::{Device, device::FastPaths};
 
 /// A device of the application with the features of the adapter that kernels can use.
 fn with_features(adapter: &wgpu::Adapter) -> (wgpu::Device, wgpu::Queue) {
-    let useful = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    let useful = wgpu::Features::SUBGROUP;
     let required_features = adapter.features() & useful;
     let descriptor =
         wgpu::DeviceDescriptor { required_features, ..wgpu::DeviceDescriptor::default() };
@@ -21,9 +21,7 @@ fn the_test_driver_is_sound_and_its_ways_are_all_taken() {
     let info = adapter.get_info();
     let (device, queue) = with_features(&adapter);
     let has = |feature| adapter.features().contains(feature);
-    let ways = FastPaths::ALL
-        .with_native_f16(has(wgpu::Features::SHADER_F16))
-        .with_subgroups(has(wgpu::Features::SUBGROUP));
+    let ways = FastPaths::ALL.with_subgroups(has(wgpu::Features::SUBGROUP));
     for device in [
         block_on(Device::from_adapter(&adapter)).unwrap(),
         Device::from_wgpu(device, queue).unwrap(),
@@ -32,6 +30,7 @@ fn the_test_driver_is_sound_and_its_ways_are_all_taken() {
         println!("{device}: {findings:?}");
         assert_eq!(findings.defects, []);
         assert_eq!(findings.signs_agree, Some(true));
+        assert!(findings.rounds_f16.is_some());
         assert_eq!(device.fast_paths(), Some(ways));
         match findings.subgroup_size {
             Some(size) => {
@@ -48,7 +47,7 @@ fn the_test_driver_is_sound_and_its_ways_are_all_taken() {
             let beyond_source =
                 [found.contracts, found.reassociates, found.flushes_subnormals, found.misses_nan];
             assert_eq!(beyond_source, [false; 4]);
-            assert!(ways.subgroups && ways.native_f16);
+            assert!(ways.subgroups && ways.native_f16 && findings.rounds_f16 == Some(true));
         }
     }
 }
@@ -74,10 +73,7 @@ fn a_way_that_is_switched_off_or_not_there_is_not_asked_about() {
     assert_eq!(off.fast_paths(), Some(FastPaths::NONE));
     let (device, queue) = own_device(&adapter, |_| {});
     let portable = Device::from_wgpu(device, queue).unwrap();
-    assert_eq!(
-        portable.fast_paths(),
-        Some(FastPaths::ALL.with_native_f16(false).with_subgroups(false))
-    );
+    assert_eq!(portable.fast_paths(), Some(FastPaths::ALL.with_subgroups(false)));
     for device in [off, portable] {
         let findings = device.findings().expect("a driver that was asked");
         assert_eq!((findings.subgroup_size, findings.defects.len()), (None, 0), "{findings:?}");

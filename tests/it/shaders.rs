@@ -41,23 +41,21 @@ fn label(variant: &Variant) -> String {
     format!("{variant:?}")
 }
 
-/// The shader of a variant, with the capabilities that it may ask for, the device's own f16 and
+/// The shader of a variant, with the capabilities that it may ask for, conversions of f16 and
 /// subgroups.
 fn parse(variant: &Variant) -> Result<Shader, String> {
-    let native = if variant.needs_native_f16() {
-        Capabilities::SHADER_FLOAT16
-    } else {
-        Capabilities::empty()
+    let f16 = match variant.converts_f16() {
+        true => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        false => Capabilities::empty(),
     };
     let subgroups =
         if variant.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::empty() };
-    Shader::parse_with(&variant.source(), native | subgroups)
+    Shader::parse_with(&variant.source(), f16 | subgroups)
 }
 
-/// The shader of a variant as OpenGL gets it, if it does: it has neither f16 of its own nor
-/// subgroups.
+/// The shader of a portable variant as OpenGL gets it.
 fn parse_for_opengl(variant: &Variant) -> Option<Result<Shader, String>> {
-    let is_taken = !variant.needs_native_f16() && !variant.needs_subgroups();
+    let is_taken = !variant.converts_f16() && !variant.needs_subgroups();
     is_taken.then(|| Shader::parse(&variant.source_in(Dialect::Glsl430)))
 }
 
@@ -91,7 +89,7 @@ fn every_variant_passes_every_check() {
             Ok(shader) => shader,
             Err(error) => return vec![error],
         };
-        portable += usize::from(!variant.needs_native_f16() && !variant.needs_subgroups());
+        portable += usize::from(!variant.converts_f16() && !variant.needs_subgroups());
         let (mut found, exempt) = cancellation::cancellations(&shader, EXEMPT);
         used.extend(exempt);
         found.extend(check::interface(&shader, &Interface::of(variant)));
@@ -148,15 +146,9 @@ fn what_opengl_gets_differs_in_choices_alone() {
 #[test]
 fn every_variant_makes_a_pipeline_with_the_layout_of_its_tables() {
     let portable = pipeline::device(wgpu::Features::empty());
-    let [f16, subgroups] = [wgpu::Features::SHADER_F16, wgpu::Features::SUBGROUP];
-    let [native, with_subgroups, both] = [f16, subgroups, f16 | subgroups].map(pipeline::device);
+    let with_subgroups = pipeline::device(wgpu::Features::SUBGROUP);
     every_variant(|variant| {
-        let device = match (variant.needs_native_f16(), variant.needs_subgroups()) {
-            (false, false) => &portable,
-            (true, false) => &native,
-            (false, true) => &with_subgroups,
-            (true, true) => &both,
-        };
+        let device = if variant.needs_subgroups() { &with_subgroups } else { &portable };
         pipeline::refusal(device, &variant.source(), &Interface::of(variant)).into_iter().collect()
     });
 }

@@ -1,6 +1,6 @@
 //! Storage types and layouts against the f64 definition: every combination that a call may ask for,
-//! forward and backward, in training and evaluation, on a GPU with f16 of its own, on one without,
-//! on the host, and in a group of all three.
+//! forward and backward, in training and evaluation, on a GPU with conversions of its own, on one
+//! without, on the host, and in a group of all three.
 //!
 //! `stored` lists the combinations, `problem` runs them, `bounds` derives the tolerances. `native`
 //! compares both ways to read f16, `refused` what does not go together, `slices` who owns which

@@ -18,7 +18,7 @@ const devices = new Map();
 
 // A device with the features that a shader needs and no others. An adapter makes one device.
 async function deviceFor(shader) {
-  const requiredFeatures = [...(shader.f16 ? ['shader-f16'] : []), ...(shader.subgroups ? ['subgroups'] : [])];
+  const requiredFeatures = shader.subgroups ? ['subgroups'] : [];
   const key = requiredFeatures.join();
   if (!devices.has(key)) {
     const adapter = await gpu.requestAdapter();

@@ -168,19 +168,14 @@ pub fn fill(
         }
     }
     folder.write_jobs("fxc", &jobs(&[Hlsl::V5_1], shaders, asked_of_fxc))?;
-    folder.write_jobs("dxc", &jobs(&[Hlsl::V6_0, Hlsl::V6_2, Hlsl::V6_6], shaders, asked_of_dxc))
+    folder.write_jobs("dxc", &jobs(&[Hlsl::V6_0, Hlsl::V6_6], shaders, asked_of_dxc))
 }
 
 /// A job for every requested shader that the model takes.
 pub fn jobs(models: &[Hlsl], shaders: &[Shader], is_asked: impl Fn(&Shader) -> bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for model in models {
-        // Without an f16 the model that brings it has nothing new.
-        let is_new = |shader: &Shader| shader.f16 || *model != Hlsl::V6_2;
-        for shader in shaders
-            .iter()
-            .filter(|shader| model.takes(shader) && is_new(shader) && is_asked(shader))
-        {
+        for shader in shaders.iter().filter(|shader| model.takes(shader) && is_asked(shader)) {
             jobs.push(Job::of(*model, &shader.name));
         }
     }

@@ -181,7 +181,6 @@ fn shader(name: &str, body: &str) -> Shader {
         variant: "planted".to_owned(),
         form: String::new(),
         storage: None,
-        f16: false,
         subgroups: false,
         params_bytes: 16,
         buffers: vec![buffer("x", true), buffer("y", false)],

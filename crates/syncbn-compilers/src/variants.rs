@@ -26,8 +26,6 @@ pub struct Shader {
     /// How all that it reads and writes is stored, if it is a kernel of a layer without an epilogue
     /// whose activations are of one type.
     pub storage: Option<String>,
-    /// Whether it needs the device's own f16.
-    pub f16: bool,
     /// Whether it needs subgroups.
     pub subgroups: bool,
     /// Bytes of the uniform buffer at binding 0.
@@ -76,7 +74,6 @@ impl Shader {
             variant: format!("{question:?}"),
             form: "single values".to_owned(),
             storage: None,
-            f16: question == Question::NativeF16,
             subgroups: question == Question::Subgroups,
             params_bytes: size_of::<Params>() as u32,
             lengths_bytes: 0,
@@ -109,7 +106,6 @@ impl Shader {
             variant: format!("{variant:?}"),
             form: form.to_owned(),
             storage: plain_storage(variant).map(|storage| format!("{storage:?}")),
-            f16: variant.needs_native_f16(),
             subgroups: variant.needs_subgroups(),
             params_bytes: variant.kernel.params_layout().size_bytes,
             buffers,

@@ -35,20 +35,3 @@ pub fn noop() -> Device {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     Device::from_wgpu(device, queue).expect("a device")
 }
-
-/// Whether the adapter has f16 of its own. The one that tests run on must, unless another was asked
-/// for by name.
-pub fn assert_native_f16(adapter: &wgpu::Adapter) -> bool {
-    let info = adapter.get_info();
-    let native = adapter.features().contains(wgpu::Features::SHADER_F16);
-    if !native {
-        assert!(
-            std::env::var_os("SYNCBN_TEST_ADAPTER").is_some(),
-            "{} has no SHADER_F16, so that native f16 goes untested: name the adapter in \
-            SYNCBN_TEST_ADAPTER if that is meant",
-            info.name
-        );
-        println!("{} has no SHADER_F16: native f16 is not tested here", info.name);
-    }
-    native
-}

@@ -27,7 +27,7 @@ pub mod shapes;
 pub mod storage;
 pub mod transport;
 
-pub use adapter::{adapter, assert_native_f16, noop, own_device};
+pub use adapter::{adapter, noop, own_device};
 pub use batch::{Batch, Parameters, bits, normal, read, upload};
 pub use compare::{
     STATISTICS_TOLERANCE, TOLERANCE_ULP, compare, compare_running, compare_statistics, ulp,

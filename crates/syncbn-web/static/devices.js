@@ -54,8 +54,7 @@ export function showRanks(session) {
   fill("ranks", devices.map((device, rank) => (device ? [
     rank, adapterName(device.adapterInfo ?? {}), mib(device.limits.maxStorageBufferBindingSize),
     mib(device.limits.maxBufferSize), device.limits.maxComputeInvocationsPerWorkgroup,
-    device.features.has("shader-f16") ? "yes" : "no",
-  ] : [rank, "host (CPU)", "memory", "memory", "–", "–"])));
+  ] : [rank, "host (CPU)", "memory", "memory", "–"])));
   const names = new Set(devices.map((device) => device && adapterName(device.adapterInfo ?? {})));
   find("adapters").textContent = !devices[0] ? ""
     : names.size > 1 ? `The browser gave ${names.size} adapters.`

@@ -17,6 +17,7 @@ pub struct Driver {
     pub misses_nan: bool,
     pub flushes_f16: bool,
     pub loses_payload: bool,
+    pub truncates_f16: bool,
 }
 
 impl Driver {
@@ -28,6 +29,7 @@ impl Driver {
         match question {
             Question::Subgroups => subgroups(self.subgroup_size.unwrap_or(8), |number| number),
             Question::NativeF16 => self.halves(),
+            Question::Rounding => self.rounded(),
             Question::Forward => {
                 self.each_value(|_, v| vec![if v > 0.0 { v } else { 0.25 * v }], 0)
             }
@@ -55,6 +57,21 @@ impl Driver {
             .iter()
             .flat_map(|word| [word & 0xffff, word >> 16])
             .flat_map(|half| [read(half); 2])
+            .collect()
+    }
+
+    pub fn rounded(&self) -> Vec<u32> {
+        let round = |word: u32| {
+            let value = f32::from_bits(word);
+            let half = f16::from_f32(value);
+            let is_beyond = half.to_f32().abs() > value.abs();
+            u32::from(half.to_bits()) - u32::from(self.truncates_f16 && is_beyond)
+        };
+        let [exact, halfway, ..] = Question::Rounding.inputs();
+        let pairs = exact.iter().zip(&halfway);
+        pairs
+            .flat_map(|(&exact, &tie)| [[exact, tie], [tie - 1, tie + 1]])
+            .map(|[low, high]| round(low) | (round(high) << 16))
             .collect()
     }
 

@@ -1,6 +1,6 @@
 //! What kernels read and write that merge ranks on one device.
 
-use super::{Active, Elements, GradInput, Kernel, Normalize};
+use super::{Active, Elements, GradInput, Kernel, Normalize, Upstream};
 use crate::dtype::DType;
 
 /// How running statistics lie on a device.
@@ -88,12 +88,13 @@ impl Kernel {
         match (self, apply) {
             (
                 Self::PartialStats {
-                    x,
+                    x: _,
                     elements,
                     subgroups,
                     finishes: Some(Finish::Statistics(RunningForm::Entries)),
                 },
                 Self::Normalize(Normalize {
+                    x,
                     y,
                     residual: false,
                     activation,
@@ -113,9 +114,11 @@ impl Kernel {
                     batch_statistics: true,
                     grad_residual: false,
                     in_place: false,
-                    ..
+                    upstream: Upstream { x, grad_output, .. },
                 }),
             ) => {
+                // It writes, so it converts as the kernel that writes.
+                let upstream = Upstream { x, grad_output, ..upstream };
                 let finishes = Some(FinishGrad::Input);
                 let is_f32 = upstream.x.dtype() == DType::F32;
                 let is_written = upstream.elements != Elements::Single || is_f32;

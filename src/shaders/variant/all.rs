@@ -115,8 +115,7 @@ fn normalizations() -> Vec<Kernel> {
                             in_place: false,
                         };
                         kernels.push(Kernel::Normalize(normalize));
-                        // Words of a pass in place are not read as the device's own f16.
-                        if x == Storage::packed(y) {
+                        if x.dtype() == y {
                             kernels
                                 .push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
                         }
@@ -175,7 +174,7 @@ fn gradient_sums() -> Vec<Kernel> {
     kernels
 }
 
-/// Of sums of integers. f16 of gradients is read by loads that every device has.
+/// Of sums of integers. f16 of gradients is read by integer arithmetic.
 fn integers() -> Vec<Kernel> {
     let of_x = Storage::ALL
         .into_iter()
@@ -219,8 +218,7 @@ fn gradients() -> Vec<Kernel> {
                     GradInput { upstream, batch_statistics, grad_residual, in_place: false };
                 kernels.push(Kernel::GradInput(gradient));
                 // The gradient is stored as x, and lies as x does.
-                let is_same = upstream.grad_output == Storage::packed(upstream.x.dtype());
-                if is_same && upstream.x != Storage::NativeF16 && !upstream.strided {
+                if upstream.grad_output == upstream.x && !upstream.strided {
                     kernels.push(Kernel::GradInput(GradInput { in_place: true, ..gradient }));
                 }
             }

@@ -139,12 +139,8 @@ fn subgroups_are_used_where_four_rows_are_neighbours_and_the_device_has_them() {
 #[test]
 fn a_device_takes_every_way_that_it_has_unless_told_otherwise() {
     let ways = |device: &Device| device.fast_paths().expect("a GPU");
-    let has_f16 = common::adapter().features().contains(wgpu::Features::SHADER_F16);
     let has_subgroups = common::adapter().features().contains(wgpu::Features::SUBGROUP);
-    assert_eq!(
-        ways(native()),
-        FastPaths::default().with_native_f16(has_f16).with_subgroups(has_subgroups)
-    );
+    assert_eq!(ways(native()), FastPaths::default().with_subgroups(has_subgroups));
     assert_eq!(ways(portable()), FastPaths::ALL.with_native_f16(false).with_subgroups(false));
     assert_eq!(ways(&device(FastPaths::NONE)), FastPaths::NONE);
     assert_eq!(Device::host().fast_paths(), None);

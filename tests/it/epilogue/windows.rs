@@ -27,7 +27,6 @@ fn open(binding_bytes: u64) -> Device {
             max_storage_buffer_binding_size: binding_bytes,
             ..adapter.limits()
         },
-        required_features: adapter.features() & wgpu::Features::SHADER_F16,
         ..Default::default()
     };
     let (device, queue) =

@@ -25,11 +25,9 @@ impl By {
             Self::Ones => &["x_SINGLE"],
             Self::Fours => &["QUADS", "x_BY_QUADS"],
         };
-        let element = match (self, flags.contains(&"x_NATIVE_F16")) {
-            (Self::Ones, true) => "f16",
-            (Self::Ones, false) => "u32",
-            (Self::Fours, true) => "vec4<f16>",
-            (Self::Fours, false) => "vec2<u32>",
+        let element = match self {
+            Self::Ones => "u32",
+            Self::Fours => "vec2<u32>",
         };
         let flags = [flags, quads, &["x_DECLARED"]].concat();
         let words = [("x_BUFFER", "x"), ("x_BINDING", "0"), ("x_ELEMENT", element)];
@@ -75,6 +73,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         self.kernel(&self.words(encode), "encode(words[i])")
     }
 
+    /// Stores every word as an f32 in 16 bits, by fours; gives back the halves.
+    pub fn storing_kernel(store: &str) -> String {
+        let source = format!(
+            "{store}
+struct Params {{ channels: u32 }}
+var<private> params: Params;
+
+fn halves(words: vec2<u32>) -> vec4<u32> {{
+    return vec4<u32>(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
+}}
+"
+        );
+        Self::Fours.kernel(&Self::Fours.words(&source), "halves(stored(words[i]))")
+    }
+
     /// Decodes every word as an f16.
     pub fn decoding_kernel(self, decode: &str) -> String {
         self.kernel(&self.words(decode), "bitcast<U>(decode_f16(words[i]))")
@@ -87,9 +100,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 }
 
 /// A device of the tests' adapter.
-pub fn open(native_f16: bool) -> Gpu {
-    let features = if native_f16 { wgpu::Features::SHADER_F16 } else { wgpu::Features::empty() };
-    Gpu::open(&adapter(), features)
+pub fn open() -> Gpu {
+    Gpu::open(&adapter(), wgpu::Features::empty())
 }
 
 /// So many results of a kernel over these words.

@@ -71,7 +71,7 @@ fn mixed_halves() -> Vec<u32> {
 
 fn check_decoder(source: &str, by: By) -> Result<(), String> {
     let halves = mixed_halves();
-    let found = run(&open(false), &by.decoding_kernel(source), &halves, halves.len());
+    let found = run(&open(), &by.decoding_kernel(source), &halves, halves.len());
     for (at, (&half, found)) in halves.iter().zip(found).enumerate() {
         let expected = To::F16.decoded(half as u16);
         if found != expected {
@@ -83,7 +83,7 @@ fn check_decoder(source: &str, by: By) -> Result<(), String> {
 
 #[test]
 fn a_rare_value_changes_nothing_of_its_neighbours_nor_they_of_it() {
-    let gpu = open(false);
+    let gpu = open();
     for by in By::ALL {
         for to in To::ALL {
             check_encoder(&gpu, by, &to.encoder(by), to, &mixed_for(to)).unwrap();
@@ -94,7 +94,7 @@ fn a_rare_value_changes_nothing_of_its_neighbours_nor_they_of_it() {
 
 #[test]
 fn a_branch_that_asks_three_values_of_four_is_caught() {
-    let gpu = open(false);
+    let gpu = open();
     for three in ["yzw", "xzw", "xyw", "xyz"] {
         for (to, asked) in [(To::F16, "is_rare"), (To::BF16, "is_nan")] {
             let source = changed(
@@ -112,7 +112,7 @@ fn a_branch_that_asks_three_values_of_four_is_caught() {
 
 #[test]
 fn what_is_rare_for_one_value_is_kept_from_the_others() {
-    let gpu = open(false);
+    let gpu = open();
     for (to, from) in [(To::F16, "rare, is_rare)"), (To::BF16, "U(0x00400000u), is_nan)")] {
         let (kept, _) = from.rsplit_once(' ').expect("two arguments");
         let source = changed(&to.encoder(By::Fours), from, &format!("{kept} U(1u) == U(1u))"));

@@ -61,7 +61,7 @@ fn choices_between_integers_are_found_and_others_are_not() {
 fn the_source_for_other_drivers_chooses_between_integers() {
     let variants = syncbn::low_level::shaders::Variant::all();
     let mut portable =
-        variants.iter().filter(|variant| !variant.needs_native_f16() && !variant.needs_subgroups());
+        variants.iter().filter(|variant| !variant.converts_f16() && !variant.needs_subgroups());
     let chooses = |source: &str| {
         Shader::parse(source).is_ok_and(|shader| !between_integers(&shader).is_empty())
     };

@@ -27,7 +27,10 @@ const SLOTS: [(u32, Access); INPUTS + 1] = [
 fn needed(question: Question) -> (Capabilities, wgpu::Features) {
     match question {
         Question::Subgroups => (Capabilities::SUBGROUP, wgpu::Features::SUBGROUP),
-        Question::NativeF16 => (Capabilities::SHADER_FLOAT16, wgpu::Features::SHADER_F16),
+        // What wgpu offers but on few devices, where these questions are not asked.
+        Question::NativeF16 | Question::Rounding => {
+            (Capabilities::SHADER_FLOAT16_IN_FLOAT32, wgpu::Features::empty())
+        }
         _ => (Capabilities::empty(), wgpu::Features::empty()),
     }
 }
@@ -143,7 +146,8 @@ fn elements(question: Question) -> [Option<usize>; INPUTS + 1] {
     let of_pass = |answer| [CHANNELS, VALUES, CHANNELS, CHANNELS, answer].map(Some);
     match question {
         Question::Subgroups => [None, None, None, None, Some(2 * INVOCATIONS * 4)],
-        Question::NativeF16 => [Some(1 << 16), Some(1 << 14), None, None, Some(1 << 16)],
+        Question::NativeF16 => [Some(1 << 15), Some(1 << 14), None, None, Some(1 << 16)],
+        Question::Rounding => [1 << 16, 1 << 16, 0, 0, 1 << 16].map(|n| (n > 0).then_some(n)),
         Question::Forward => of_pass(VALUES),
         Question::Backward => of_pass(2 * VALUES),
         Question::Arithmetic => {

@@ -1,4 +1,5 @@
-//! The devices of these tests, opened once: with f16 of its own, without, and the host.
+//! The devices of these tests, opened once: with conversions of f16 of its own, without, and the
+//! host.
 
 use std::sync::OnceLock;
 
@@ -9,9 +10,9 @@ use super::common::*;
 /// Which devices the ranks of a group are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum On {
-    /// A GPU that reads f16 by its own type.
+    /// A GPU that converts f16 by its own instructions.
     Native,
-    /// A GPU opened without that feature.
+    /// A GPU that converts it by integer arithmetic.
     Portable,
     /// The host.
     Host,
@@ -40,24 +41,18 @@ impl On {
     }
 }
 
-/// A GPU with the feature `SHADER_F16`; where `SYNCBN_TEST_ADAPTER` names an adapter that lacks it,
-/// one without.
+/// A GPU that converts f16 by its own instructions.
 pub fn native() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| {
-        let adapter = adapter();
-        assert_native_f16(&adapter);
-        kept(open(&adapter, 3))
-    })
+    DEVICE.get_or_init(|| kept(open(&adapter(), 3)))
 }
 
-/// A GPU without it.
+/// A GPU that does not.
 pub fn portable() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
     DEVICE.get_or_init(|| {
         let device = kept(open_portable(&adapter(), 4));
-        let features = device.wgpu().expect("a GPU").0.features();
-        assert!(!features.contains(wgpu::Features::SHADER_F16));
+        assert!(!device.fast_paths().expect("a GPU").native_f16);
         device
     })
 }

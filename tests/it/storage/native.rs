@@ -1,10 +1,11 @@
-//! The device's own f16 and the portable decoding read the same values: everything computed from
-//! them has the same bits.
+//! The device's own conversion and the portable one read and write the same values: everything
+//! computed from them has the same bits.
 
 use half::f16;
-use syncbn::{DType, Error, low_level::Epilogue};
+use syncbn::low_level::plan::{Activation, ApplyPlan, DeviceCaps, Gradient, LayerFlags, SumsPlan};
+use syncbn::low_level::{Epilogue, Shape};
+use syncbn::{DType, Error, Layout};
 
-use super::common::*;
 use super::devices::{On, native};
 use super::problem::{Pass, Problem, Uses};
 use super::shapes::Kind;
@@ -35,21 +36,40 @@ fn with_f16() -> impl Iterator<Item = Types> {
 #[test]
 fn the_two_ways_to_read_f16_are_two_kernels() {
     // Otherwise the other tests here compare one with itself.
-    let adapter = adapter();
-    if assert_native_f16(&adapter) {
-        let x = DType::F16;
-        let caps = syncbn::low_level::plan::DeviceCaps::PORTABLE;
-        let shape = syncbn::low_level::Shape::new(&[4, 3], syncbn::Layout::ChannelsFirst).unwrap();
-        let plan = |native_f16| {
-            let caps = syncbn::low_level::plan::DeviceCaps { native_f16, ..caps };
-            let x = syncbn::low_level::plan::Activation { shape: &shape, dtype: x };
-            syncbn::low_level::plan::SumsPlan::statistics(x, &caps).unwrap().unwrap().partials[0]
-                .variant
-                .source()
-        };
-        assert_ne!(plan(true), plan(false));
-    }
+    let shape = Shape::new(&[4, 3], Layout::ChannelsFirst).unwrap();
+    let plan = |native_f16| {
+        let caps = DeviceCaps { native_f16, ..DeviceCaps::PORTABLE };
+        let x = Activation { shape: &shape, dtype: DType::F16 };
+        let plan = SumsPlan::statistics(x, &caps).unwrap().unwrap();
+        plan.partials[0].variant.source()
+    };
+    assert_ne!(plan(true), plan(false));
     assert_ne!(native(), super::devices::portable());
+}
+
+#[test]
+fn kernels_that_write_convert_as_the_device_does_where_it_rounds_well() {
+    let shape = Shape::new(&[4, 4, 16], Layout::ChannelsFirst).unwrap();
+    let x = Activation { shape: &shape, dtype: DType::F16 };
+    let layer = LayerFlags::default();
+    for (native_f16, rounds_f16) in [(false, false), (true, false), (true, true)] {
+        let caps = DeviceCaps { native_f16, rounds_f16, ..DeviceCaps::PORTABLE };
+        let wanted =
+            |in_place| Gradient { batch_statistics: true, in_place, ..Gradient::default() };
+        let plans = [false, true].into_iter().flat_map(|in_place| {
+            [
+                ApplyPlan::normalize(x, DType::F16, &caps, layer, in_place),
+                ApplyPlan::gradient(x, x, &caps, layer, wanted(in_place)),
+            ]
+        });
+        for plan in plans {
+            let source = plan.unwrap().unwrap().dispatches[0].variant.source();
+            let converts = ["unpack2x16float(", " pack2x16float(", "(pack2x16float("]
+                .map(|conversion| source.contains(conversion));
+            assert_eq!(converts[0], rounds_f16, "{caps:?}");
+            assert_eq!(converts[1] || converts[2], rounds_f16, "{caps:?}");
+        }
+    }
 }
 
 #[test]

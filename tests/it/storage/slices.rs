@@ -3,11 +3,12 @@
 
 use half::f16;
 use pollster::block_on;
+use syncbn::device::FastPaths;
 use syncbn::{
     Backward, BatchNormConfig, DType, Device, Error, Forward, Layout, SyncBatchNorm, Tensor,
     error::ArgumentError, low_level::Epilogue,
 };
-use wgpu::{BufferUsages, Features};
+use wgpu::BufferUsages;
 
 use super::common::*;
 use super::problem::Problem;
@@ -21,17 +22,14 @@ struct Application {
 }
 
 impl Application {
-    /// Reading f16 by the adapter's own type, where it has one, or not.
+    /// Converting f16 by the device's own instructions, or not.
     fn new(native: bool) -> Self {
         let adapter = adapter();
-        let native = assert_native_f16(&adapter) && native;
-        let descriptor = wgpu::DeviceDescriptor {
-            required_limits: adapter.limits(),
-            required_features: if native { Features::SHADER_F16 } else { Features::empty() },
-            ..Default::default()
-        };
+        let descriptor =
+            wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
         let (device, queue) = block_on(adapter.request_device(&descriptor)).unwrap();
-        let handle = Device::from_wgpu(device.clone(), queue.clone()).unwrap();
+        let paths = FastPaths::ALL.with_native_f16(native);
+        let handle = Device::from_wgpu_with(device.clone(), queue.clone(), paths).unwrap();
         Self { device, queue, handle }
     }
 

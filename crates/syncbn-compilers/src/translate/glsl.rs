@@ -1,5 +1,4 @@
-//! GLSL, for the OpenGL backend, which an application may add to wgpu. It has neither f16 nor
-//! subgroups.
+//! GLSL, for the OpenGL backend, which an application may add to wgpu. It has no subgroups.
 
 use naga::back::glsl;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
@@ -56,7 +55,7 @@ impl Target for Glsl {
     }
 
     fn takes(&self, shader: &Shader) -> bool {
-        !shader.f16 && !shader.subgroups
+        !shader.subgroups
     }
 
     fn write(&self, module: &Module<'_>) -> Result<Vec<u8>, TranslateError> {

@@ -12,9 +12,7 @@ pub enum Hlsl {
     V5_1,
     /// The first with subgroups.
     V6_0,
-    /// The first with f16.
-    V6_2,
-    /// The model of a device of today.
+    /// The model of a device of today, with f16, which kernels do not need.
     V6_6,
 }
 
@@ -23,7 +21,6 @@ impl Hlsl {
         match self {
             Self::V5_1 => hlsl::ShaderModel::V5_1,
             Self::V6_0 => hlsl::ShaderModel::V6_0,
-            Self::V6_2 => hlsl::ShaderModel::V6_2,
             Self::V6_6 => hlsl::ShaderModel::V6_6,
         }
     }
@@ -36,7 +33,7 @@ impl Hlsl {
     /// Whether the device has the feature `SHADER_F16`, for which wgpu-hal passes DXC a flag,
     /// whatever the shader.
     pub fn has_16_bits(self) -> bool {
-        matches!(self, Self::V6_2 | Self::V6_6)
+        self == Self::V6_6
     }
 }
 
@@ -74,7 +71,6 @@ impl Target for Hlsl {
         match self {
             Self::V5_1 => "hlsl-5.1",
             Self::V6_0 => "hlsl-6.0",
-            Self::V6_2 => "hlsl-6.2",
             Self::V6_6 => "hlsl-6.6",
         }
     }
@@ -85,9 +81,8 @@ impl Target for Hlsl {
 
     fn takes(&self, shader: &Shader) -> bool {
         match self {
-            Self::V5_1 => !shader.f16 && !shader.subgroups,
-            Self::V6_0 => !shader.f16,
-            Self::V6_2 | Self::V6_6 => true,
+            Self::V5_1 => !shader.subgroups,
+            Self::V6_0 | Self::V6_6 => true,
         }
     }
 

@@ -76,9 +76,6 @@ fn capabilities(shader: &Shader) -> Vec<spv::Capability> {
             spv::Capability::GroupNonUniformQuad,
         ]);
     }
-    if shader.f16 {
-        capabilities.push(spv::Capability::Float16);
-    }
     capabilities
 }
 
