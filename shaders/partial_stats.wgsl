@@ -38,7 +38,8 @@
 //   update takes one pass too, but divides per element; this divides once per lane.
 // * Eight loads are in flight and do not depend on each other, with no branch between them. Sixteen
 //   take so many registers that fewer subgroups are resident.
-// * Four operations for a value, with its barrier against fast math and its share of the flag.
+// * Four operations for a value, with its barrier against fast math and the removal of what does
+//   not count.
 // * Neighbouring lanes load neighbouring elements: loads coalesce (parts/lanes.wgsl).
 // * No barrier before the lanes merge, and none in a loop then: two per 16,384 values of quads.
 // The order of all sums is that of lanes and steps: no device, window or subgroup changes a bit.

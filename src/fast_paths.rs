@@ -20,9 +20,9 @@ pub struct FastPaths {
     /// Kernels read and write four values at a time. Needs an L (with channels last, a C) that is a
     /// multiple of four.
     pub quads: bool,
-    /// Kernels read f16 by the device's own conversion, where it keeps each of the 65,536 f16 (a
-    /// NaN as some NaN), and write it so, where that rounds to the nearest even. It changes no bit
-    /// of a result but which NaN a NaN is.
+    /// Most kernels read f16 by the device's own conversion, where it keeps each of the 65,536 f16
+    /// (a NaN as some NaN), and write it so, where that rounds to the nearest even. It changes no
+    /// bit of a result but which NaN a NaN is.
     pub native_f16: bool,
     /// Neighbouring lanes of a tile merge by subgroup shuffles. Needs the feature `SUBGROUP`, and
     /// workgroups of the probe's kernel in whole subgroups of one size, 4 or more. Lanes in

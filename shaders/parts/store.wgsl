@@ -18,7 +18,7 @@ alias Stored = vec2<u32>;   // four values, two to a word
 #import settled_element
 
 // By the device's own conversion, which the probe has found to round to the nearest even. A NaN
-// becomes the one that every kernel writes.
+// becomes 0x7e00.
 fn stored(bits: U) -> Stored {
     // Settled: or a compiler might round once what the source rounds to f32 first.
     let values = bitcast<V>(bits ^ U(zero()));

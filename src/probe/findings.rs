@@ -14,7 +14,7 @@ pub struct Findings {
     pub subgroup_size: Option<u32>,
     /// Whether the device's own conversion to f16 rounds to the nearest even, which WGSL leaves
     /// open. If not, kernels that write f16 convert by integer arithmetic. `None` if the driver did
-    /// not answer, or `native_f16` is switched off.
+    /// not answer, or `native_f16` was not asked about.
     pub rounds_f16: Option<bool>,
     /// Transformations of f32 arithmetic. `None` if the driver did not answer.
     pub arithmetic: Option<Arithmetic>,
@@ -32,8 +32,8 @@ pub struct Findings {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Defect {
-    /// A question was not answered: its kernel was refused, or the answer did not come in time. The
-    /// fast path that it proves is not taken.
+    /// A question was not answered: its kernel was refused, or the answer did not come in time. What
+    /// it proves is not used.
     #[error("no answer to the probe {question}: {message}")]
     NoAnswer {
         /// Name of the question.

@@ -57,7 +57,7 @@ impl Variant {
     }
 
     /// Whether it converts f16 by the device's own instructions: `unpack2x16float`, and where it
-    /// writes f16 `pack2x16float`. wgpu offers them but on few devices (`SHADER_F16_IN_F32`).
+    /// writes f16 `pack2x16float`. wgpu offers them on all but few devices (`SHADER_F16_IN_F32`).
     pub fn converts_f16(&self) -> bool {
         [self.storage("x"), self.storage("grad_output")].contains(&Storage::NativeF16)
     }

@@ -101,7 +101,7 @@ impl<'a> Module<'a> {
     pub fn read(shader: &'a Shader, source: &str) -> Result<Self, TranslateError> {
         let ir = naga::front::wgsl::parse_str(source)
             .map_err(|error| TranslateError::Wgsl(error.emit_to_string(source)))?;
-        // Conversions of f16 in words, which wgpu offers but on few devices.
+        // Conversions of f16 in words, which wgpu offers on all but few devices.
         let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         capabilities.set(Capabilities::SUBGROUP, shader.subgroups);
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);

@@ -73,6 +73,44 @@ fn packed_points_have_the_statistics_of_the_padded_batch() {
     }
 }
 
+/// The border is within a quad of positions.
+#[test]
+fn a_value_at_the_border_that_is_not_finite_reaches_its_channel_and_no_other() {
+    const POSITIONS: usize = 12;
+    const LENGTH: usize = 7;
+    let finite: Vec<f32> = (0..2 * POSITIONS).map(|index| (index % 5) as f32).collect();
+    let with = |at: usize, value: f32| {
+        let mut values = finite.clone();
+        values[at] = value;
+        values
+    };
+    let is_nan = |values: &[f32], channel: usize| {
+        values[channel * POSITIONS..][..LENGTH].iter().map(|value| value.is_nan()).collect()
+    };
+    let [all, none]: [Vec<bool>; 2] = [vec![true; LENGTH], vec![false; LENGTH]];
+    for kind in Kind::tested() {
+        let device = &kind.devices(1)[0];
+        let layer = SyncBatchNorm::new(BatchNormConfig::torch(2), vec![device.clone()]).unwrap();
+        let upload = |values: &[f32]| [device.upload(&[1, 2, POSITIONS], values).unwrap()];
+        let lengths = [vec![LENGTH as u32]];
+        for (place, poison) in (4..LENGTH).zip([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
+            let x = upload(&with(POSITIONS + place, poison));
+            let forward = Forward::of(&x).lengths(&lengths);
+            let y = &read(&block_on(layer.forward_train(forward)).unwrap().output)[0];
+            let found: [Vec<bool>; 2] = [is_nan(y, 0), is_nan(y, 1)];
+            assert_eq!(found, [none.clone(), all.clone()], "{kind:?}, x at {place}");
+
+            let [x, g] = [upload(&finite), upload(&with(place, poison))];
+            let forward = Forward::of(&x).lengths(&lengths);
+            let saved = block_on(layer.forward_train(forward)).unwrap().saved;
+            let backward = block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap();
+            let dx = &read(&backward.input)[0];
+            let found: [Vec<bool>; 2] = [is_nan(dx, 0), is_nan(dx, 1)];
+            assert_eq!(found, [all.clone(), none.clone()], "{kind:?}, g at {place}");
+        }
+    }
+}
+
 #[test]
 fn lengths_of_all_positions_give_the_bits_of_no_lengths() {
     for kind in Kind::tested() {

@@ -27,7 +27,7 @@ const SLOTS: [(u32, Access); INPUTS + 1] = [
 fn needed(question: Question) -> (Capabilities, wgpu::Features) {
     match question {
         Question::Subgroups => (Capabilities::SUBGROUP, wgpu::Features::SUBGROUP),
-        // What wgpu offers but on few devices, where these questions are not asked.
+        // What wgpu offers on all but few devices.
         Question::NativeF16 | Question::Rounding => {
             (Capabilities::SHADER_FLOAT16_IN_FLOAT32, wgpu::Features::empty())
         }
