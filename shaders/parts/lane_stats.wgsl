@@ -1,6 +1,6 @@
 // The statistics of a lane, as entries that merge over the lanes of a tile.
 
-#import settled
+#import settled_element
 #import finite
 #import merge_stats
 #import transpose
@@ -23,10 +23,11 @@ fn first_of_channel(v: V) -> V {
 #endif
 }
 
-// The sum over the values of its channel, for each value of an element.
+// The sum over the values of its channel, for each value of an element. Settled, so that no compiler
+// makes one chain of what v is the sum of and of its values.
 fn sum_of_channel(v: V) -> V {
 #if ONE_CHANNEL_QUADS
-    return V(sum_of_four(v));
+    return V(sum_of_four(settled(v)));
 #else
     return v;
 #endif
