@@ -15,6 +15,11 @@ struct NotFinite {
     x: B,
 }
 
+fn add_values(sums: ptr<function, GradSums>, x: V, g: V, affine: Affine) {
+    (*sums).dy += g;
+    (*sums).dy_deviation += g * deviation_of(x, affine);
+}
+
 // Adds this lane's next element, the `step`th, if there is one. A quad at `stand_in`, which counts
 // itself, is loaded instead of none: so no load is under a branch, and those of four elements are
 // in flight at once. Single values are too many for that.
@@ -29,14 +34,12 @@ fn add_element(
     let at = next_addresses(walk, stand_in);
     let x = load_x(at.x);
     let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), B(at.is_inside));
-    (*sums).dy += g;
-    (*sums).dy_deviation += g * deviation_of(x, affine);
+    add_values(sums, x, g, affine);
 #else
     if (is_inside(*walk)) {
         let x = load_x((*walk).x);
         let g = upstream(x, (*walk).x, (*walk).g, step, affine);
-        (*sums).dy += g;
-        (*sums).dy_deviation += g * deviation_of(x, affine);
+        add_values(sums, x, g, affine);
     }
     step_walk(walk);
 #endif

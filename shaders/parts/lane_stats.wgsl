@@ -23,8 +23,8 @@ fn first_of_channel(v: V) -> V {
 #endif
 }
 
-// The sum over the values of its channel, for each value of an element. Settled, so that no compiler
-// makes one chain of what v is the sum of and of its values.
+// The sum over the values of its channel, for each value of an element. Settled, so that no
+// compiler makes one chain of what v is the sum of and of its values.
 fn sum_of_channel(v: V) -> V {
 #if ONE_CHANNEL_QUADS
     return V(sum_of_four(settled(v)));

@@ -21,7 +21,7 @@ alias Stored = vec2<u32>;   // four values, two to a word
 // becomes 0x7e00.
 fn stored(bits: U) -> Stored {
     // Settled: or a compiler might round once what the source rounds to f32 first.
-    let values = bitcast<V>(bits ^ U(zero()));
+    let values = settled(bitcast<V>(bits));
     let words = Stored(pack2x16float(values.xy), pack2x16float(values.zw));
     // The highest bit of each half whose magnitude is above infinity.
     let above = ((words & Stored(0x7fff7fffu)) + Stored(0x03ff03ffu)) & Stored(0x80008000u);

@@ -9,7 +9,7 @@ use crate::shaders::WORKGROUP_SIZE;
 /// Workgroups that answer.
 pub(super) const WORKGROUPS: usize = 256;
 /// Values in the question, one for each invocation: all f16.
-const COUNT: usize = WORKGROUPS * WORKGROUP_SIZE as usize;
+pub(super) const COUNT: usize = WORKGROUPS * WORKGROUP_SIZE as usize;
 const _: () = assert!(COUNT == 1 << 16);
 /// Two conversions of each.
 pub(super) const ANSWER_WORDS: usize = 2 * COUNT;

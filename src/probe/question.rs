@@ -115,8 +115,7 @@ impl Question {
     pub fn workgroups(self) -> u32 {
         match self {
             Self::Subgroups => subgroups::WORKGROUPS as u32,
-            Self::NativeF16 => halves::WORKGROUPS as u32,
-            Self::Rounding => rounding::WORKGROUPS as u32,
+            Self::NativeF16 | Self::Rounding => halves::WORKGROUPS as u32,
             Self::Forward | Self::Backward | Self::Arithmetic => 1,
         }
     }

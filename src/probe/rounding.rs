@@ -4,14 +4,9 @@
 use half::f16;
 
 use super::halves;
-use crate::shaders::WORKGROUP_SIZE;
 
-/// Workgroups that answer.
-pub(super) const WORKGROUPS: usize = halves::WORKGROUPS;
-/// f16 in the question, one for each invocation: all.
-const COUNT: usize = WORKGROUPS * WORKGROUP_SIZE as usize;
-/// Four results for each, two to a word.
-pub(super) const ANSWER_WORDS: usize = 2 * COUNT;
+/// Four results for each f16, two to a word.
+pub(super) const ANSWER_WORDS: usize = 2 * halves::COUNT;
 
 /// The f32 of every f16, and the numbers halfway to the next one: away from 0, and beyond the
 /// largest one, whose next would be 2¹⁶. Behind infinity comes the largest f32, and a NaN stays
