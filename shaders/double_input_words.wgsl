@@ -33,8 +33,9 @@ fn main(
     if (!has_words(index)) {
         return;
     }
+    let block = block_of(index);
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
-        let word = word_of(invocation, index, n);
+        let word = word_of(invocation, block, n);
         let address = 2u * word;
         if (address + 1u < params.end_element) {
             grad_input[word] = half_at(address) | (half_at(address + 1u) << 16u);

@@ -73,13 +73,16 @@ fn main(
     if (!has_quads(index)) {
         return;
     }
-    let a = first_place(invocation, index);
+    let a = first_place(invocation, stretch_of(index));
     if (is_past_end(a.address)) {
         return;
     }
     let b = next_place(a, a);
     let c = next_place(b, a);
     let d = next_place(c, a);
+#if MASK
+    begin_upstream_at(a.address);
+#endif
     let ga = load_grad_output(a.address);
     let gb = load_grad_output(b.address);
     let gc = load_grad_output(c.address);

@@ -57,8 +57,9 @@ fn main(
     if (!has_words(index)) {
         return;
     }
+    let block = block_of(index);
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
-        let word = word_of(invocation, index, n);
+        let word = word_of(invocation, block, n);
         let address = 2u * word;
         if (address + 1u < params.end_element) {
             let both = halves_at(address) | (halves_at(address + 1u) << vec2<u32>(16u));

@@ -17,7 +17,7 @@
 @group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or a dummy
 @group(0) @binding(6) var<storage, read_write> y: array<Stored>;        // (N, C, L), laid out as x
 #if KEEPS_MASK
-#import mask_bits
+#import mask_by_invocation
 
 // (tiles, blocks of channels, 256), a bit per value
 @group(0) @binding(7) var<storage, read_write> mask: array<MaskWord>;

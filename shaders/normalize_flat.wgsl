@@ -1,7 +1,7 @@
 // The normalized, activated output channels first where planes are short, or of f32: the formula of
 // `normalize`, in the order of addresses.
 //
-// Dispatch: one workgroup per 1024 quads of y. Nothing runs next: y is the result.
+// Dispatch: one workgroup per 1024 quads of y, 2048 with a mask. Nothing runs next: y is the result.
 
 #import flat
 #import load(x)
@@ -15,6 +15,12 @@
 @group(0) @binding(4) var<storage, read> weight: array<f32>;            // (C), or a dummy
 @group(0) @binding(5) var<storage, read> bias: array<f32>;              // (C), or a dummy
 @group(0) @binding(6) var<storage, read_write> y: array<Stored>;        // (N, C, L), laid out as x
+#if KEEPS_MASK
+#import mask_by_address
+
+// 32 values to a word
+@group(0) @binding(7) var<storage, read_write> mask: array<u32>;
+#endif
 
 // The bits of v of the quad x, of the channel of its first value.
 fn value_at(place: Place, x: V) -> U {
@@ -32,33 +38,8 @@ fn straddled(v: U, place: Place, x: V) -> U {
 }
 #endif
 
-//     for the four quads of this invocation:
-//         v = (x·unit − pivot)·scale + shift + residual, of the channel of its first value
-//     for those that straddle two channels: v of the next channel behind the border
-//     for all four:  y = act(v)
-//
-// Why it is fast: the kernel is memory-bound, and a tile of a short plane has many pieces of memory
-// that begin and end within a cache line. Here the stores of a workgroup fill every line that they
-// touch.
-// * Four loads are in flight before the first is used, and nothing is stored before all are.
-// * An invocation divides twice, for its first channel. Coefficients come from a cache: neighbours
-//   are of few channels.
-// * Few quads straddle, and values of theirs alone are formed twice. Where L is a multiple of four,
-//   none does, and that is an #if: a driver without branches would form all of them twice.
-@compute @workgroup_size(256)
-fn main(
-    @builtin(local_invocation_index) invocation: u32,
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
-    let index = workgroup.x + workgroup.y * workgroups.x;
-    if (!has_quads(index)) {
-        return;
-    }
-    let a = first_place(invocation, index);
-    if (is_past_end(a.address)) {
-        return;
-    }
+// Writes y at a place and at the next three of the invocation; returns which values were active.
+fn write_four(a: Place) -> u32 {
     let b = next_place(a, a);
     let c = next_place(b, a);
     let d = next_place(c, a);
@@ -80,4 +61,50 @@ fn main(
     y[b.address] = stored(activated(vb));
     y[c.address] = stored(activated(vc));
     y[d.address] = stored(activated(vd));
+#if KEEPS_MASK
+    return noted_of(is_active(va), is_active(vb), is_active(vc), is_active(vd));
+#else
+    return 0u;
+#endif
+}
+
+//     for four quads of this invocation, and with a mask for four more:
+//         v = (x·unit − pivot)·scale + shift + residual, of the channel of its first value
+//     for those that straddle two channels: v of the next channel behind the border
+//     for all four:  y = act(v), noted = noted, with four bits of v > 0
+//     mask = noted
+//
+// Why it is fast: the kernel is memory-bound, and a tile of a short plane has many pieces of memory
+// that begin and end within a cache line. Here the stores of a workgroup fill every line that they
+// touch.
+// * Four loads are in flight before the first is used, and nothing is stored before all are.
+// * An invocation divides twice, for its first channel, and twice more for its fifth quad.
+//   Coefficients come from a cache: neighbours are of few channels.
+// * Few quads straddle, and values of theirs alone are formed twice. Where L is a multiple of four,
+//   none does, and that is an #if: a driver without branches would form all of them twice.
+// * An invocation owns a word of the mask, and neighbours own neighbouring ones: no atomics.
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) invocation: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let index = workgroup.x + workgroup.y * workgroups.x;
+    if (!has_quads(index)) {
+        return;
+    }
+    let stretch = stretch_of(index);
+    let first = first_place(invocation, stretch);
+    if (is_past_end(first.address)) {
+        return;
+    }
+    let noted = write_four(first);
+#if KEEPS_MASK
+    var noted_behind = 0u;
+    let fifth = first.address + 1024u;
+    if (!is_past_end(fifth)) {
+        noted_behind = write_four(place_of(fifth));
+    }
+    mask[params.mask_origin + stretch * MASK_WORDS + invocation] = noted | (noted_behind << 16u);
+#endif
 }

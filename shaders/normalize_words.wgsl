@@ -18,7 +18,9 @@
 // (N, C, L), laid out as x, two values to a word
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;
 #if KEEPS_MASK
-// the values at 32 addresses to a word
+#import mask_by_address
+
+// 32 values to a word
 @group(0) @binding(7) var<storage, read_write> mask: array<u32>;
 #endif
 
@@ -39,9 +41,9 @@ fn value_at(address: u32) -> u32 {
 //
 // Why it is as fast as it gets without quads: an invocation owns whole words, so nothing is atomic
 // and only the last word of a tensor is read before it is written. Neighbouring invocations own
-// neighbouring words, so loads and stores coalesce, but for a mask: then an invocation owns 16
-// words in sequence, those of one mask word. A value costs a division, for its channel, and a load
-// of its coefficients, which a cache has: neighbours are mostly of one channel.
+// neighbouring words, or pairs of them, so loads and stores coalesce. A value costs a division, for
+// its channel, and a load of its coefficients, which a cache has: neighbours are mostly of one
+// channel.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,
@@ -52,9 +54,10 @@ fn main(
     if (!has_words(index)) {
         return;
     }
+    let block = block_of(index);
     var noted = 0u;
     for (var n = 0u; n < WORDS_PER_INVOCATION; n++) {
-        let word = word_of(invocation, index, n);
+        let word = word_of(invocation, block, n);
         let address = 2u * word;
         if (address + 1u < params.end_element) {
             let low = value_at(address);
@@ -69,9 +72,8 @@ fn main(
         }
     }
 #if KEEPS_MASK
-    let first = 2u * word_of(invocation, index, 0u);
-    if (first < params.end_element) {
-        mask[params.mask_origin + (first >> 5u)] = noted;
+    if (2u * word_of(invocation, block, 0u) < params.end_element) {
+        mask[params.mask_origin + block * MASK_WORDS + invocation] = noted;
     }
 #endif
 }

@@ -82,7 +82,8 @@ pub struct BatchNormConfig {
     /// Whether forward keeps a mask of one bit per value for backward, with ReLU or leaky ReLU
     /// after a residual. It is an error with any other activation. Backward then needs no
     /// residual. The mask takes 1/32 of the memory of an f32 input. A GPU keeps none for a 16-bit
-    /// input with an f32 output, and backward reads the residual.
+    /// input with an f32 output that it walks value by value, and backward reads the residual:
+    /// [`Saved::needs_residual`](crate::Saved::needs_residual) says so.
     #[cfg_attr(feature = "serde", serde(default))]
     pub activation_mask: bool,
     /// Initial weight.

@@ -9,6 +9,7 @@ mod apply;
 mod finalize;
 mod flat;
 mod grid;
+mod mask;
 mod partition;
 mod run;
 mod sums;

@@ -1,11 +1,12 @@
 // The walk of kernels that write in the order of addresses, quad by quad: what four neighbours in
 // memory hold is of one channel, or of two that meet among them.
 //
-//     place = first_place(invocation, workgroup)     divides, once per invocation
+//     place = first_place(invocation, stretch)       divides, once per invocation
 //     place = next_place(place, first)               adds constants that the plan has computed
 //
-// Neighbouring invocations have neighbouring quads, and a workgroup a stretch of memory. No sample
-// is padded: `padding` is here because its buffer is bound wherever an activation is walked.
+// Neighbouring invocations have neighbouring quads, and a workgroup a stretch of memory, of which an
+// invocation has every 256th quad. No sample is padded: `padding` is here because its buffer is
+// bound wherever an activation is walked.
 
 #import element
 #import params
@@ -13,8 +14,13 @@
 #import padding
 #import runs
 
+#if KEEPS_MASK
+// Quads of a workgroup: 256 invocations have eight each, those of one word of the mask.
+const QUADS_PER_WORKGROUP: u32 = 2048u;
+#else
 // Quads of a workgroup: 256 invocations have four each.
 const QUADS_PER_WORKGROUP: u32 = 1024u;
+#endif
 
 // Where a quad lies.
 struct Place {
@@ -32,11 +38,19 @@ fn is_past_end(quad: u32) -> bool {
     return 4u * quad >= params.end_element;
 }
 
-// The first quad of an invocation. The last workgroup comes first, because what the sums read last
-// is written first.
-fn first_place(invocation: u32, workgroup: u32) -> Place {
-    let last = (params.end_element - 1u) / (4u * QUADS_PER_WORKGROUP);
-    let quad = (last - workgroup) * QUADS_PER_WORKGROUP + invocation;
+// Which stretch a workgroup has. The last one comes first, because what the sums read last is
+// written first.
+fn stretch_of(workgroup: u32) -> u32 {
+    return (params.end_element - 1u) / (4u * QUADS_PER_WORKGROUP) - workgroup;
+}
+
+// The first quad of an invocation in a stretch.
+fn first_place(invocation: u32, stretch: u32) -> Place {
+    return place_of(stretch * QUADS_PER_WORKGROUP + invocation);
+}
+
+// Divides twice.
+fn place_of(quad: u32) -> Place {
     let run = run_at(4u * quad);
     return Place(quad, run.channel, run.left);
 }

@@ -9,12 +9,28 @@
 #import load(grad_output)
 
 #if MASK
-#import mask_bits
+#if MASK_BY_INVOCATION
+#import mask_by_invocation
 
 @group(0) @binding(3) var<storage, read> mask: array<MaskWord>;   // as forward wrote it
 
 // The values of this lane.
 var<private> own_mask: MaskWord;
+#else
+#import mask_by_address
+
+@group(0) @binding(3) var<storage, read> mask: array<u32>;        // as forward wrote it
+
+#if FLAT
+// The quads of this invocation are among the eight of one word.
+var<private> own_mask: u32;
+
+// Comes before the first quad of an invocation, which is at this address.
+fn begin_upstream_at(address: u32) {
+    own_mask = mask[mask_word_at(address)];
+}
+#endif
+#endif
 #else
 #if !FINISHES
 #import load(residual)
@@ -52,7 +68,11 @@ fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
     return noted_active(own_mask, step);
 #else
 #if MASK
-    return ((mask[params.mask_origin + (address >> 5u)] >> (address & 31u)) & 1u) != 0u;
+#if FLAT
+    return active_at(address, own_mask);
+#else
+    return active_at(address, mask[mask_word_at(address)]);
+#endif
 #else
     return is_active(value_of(x, address, affine));
 #endif

@@ -6,7 +6,7 @@
 #import runs
 
 #if KEEPS_MASK
-// Those of one word of the mask.
+// Those of one word of the mask: pairs, and 256 pairs from one to the next.
 const WORDS_PER_INVOCATION: u32 = 16u;
 #else
 const WORDS_PER_INVOCATION: u32 = 8u;
@@ -28,13 +28,19 @@ fn has_words(workgroup: u32) -> bool {
     return workgroup * 512u * WORDS_PER_INVOCATION < params.end_element - params.first_element;
 }
 
-// The n-th word of this invocation: neighbours, or those of neighbouring invocations are. The last
-// workgroup comes first, because what the sums read last is written first.
-fn word_of(invocation: u32, workgroup: u32, n: u32) -> u32 {
+// Which words a workgroup has, counted in workgroups. The last one comes first, because what the
+// sums read last is written first.
+fn block_of(workgroup: u32) -> u32 {
     let last = (params.end_element - params.first_element - 1u) / (512u * WORDS_PER_INVOCATION);
-    let first = params.first_element / 2u + (last - workgroup) * WORDS_PER_INVOCATION * 256u;
+    return last - workgroup;
+}
+
+// The n-th word of this invocation: neighbours, or neighbouring pairs, are those of neighbouring
+// invocations.
+fn word_of(invocation: u32, block: u32, n: u32) -> u32 {
+    let first = params.first_element / 2u + block * WORDS_PER_INVOCATION * 256u;
 #if KEEPS_MASK
-    return first + invocation * WORDS_PER_INVOCATION + n;
+    return first + (n >> 1u) * 512u + 2u * invocation + (n & 1u);
 #else
     return first + n * 256u + invocation;
 #endif

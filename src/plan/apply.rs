@@ -56,7 +56,7 @@ impl ApplyPlan {
             Self::mask_bytes(x, layer.mask, caps),
         )?;
         let grid = Grid::new(x, x.shape, caps);
-        let flat = flat_elements(x.shape, y.size_bytes(), caps, layer);
+        let flat = flat_elements(x.shape, y.size_bytes(), caps, layer.mask);
         let kernel = Kernel::Normalize(Normalize {
             x: caps.storage_of_writer(x.dtype),
             y,
@@ -68,35 +68,6 @@ impl ApplyPlan {
             in_place,
         });
         Self::new(&grid, [x, Activation { dtype: y, ..x }, x], caps, kernel, layer)
-    }
-
-    /// How the mask of an activation lies that is normalized into `y`; `None` where backward's
-    /// kernels could not read it: they write as x is stored, and 16-bit gradients of single values
-    /// need the mask by address.
-    pub fn mask_order(x: Activation<'_>, y: DType, caps: &DeviceCaps) -> Option<MaskOrder> {
-        match (x.dtype, y) {
-            _ if Grid::new(x, x.shape, caps).is_quads() => Some(MaskOrder::ByInvocation),
-            (DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
-            (_, DType::F32) => None,
-            _ => Some(MaskOrder::ByAddress),
-        }
-    }
-
-    /// Bytes of a mask of an activation: one bit per value, of whole tiles or of whole words.
-    pub fn mask_bytes(x: Activation<'_>, order: Option<MaskOrder>, caps: &DeviceCaps) -> u64 {
-        match order {
-            None => 0,
-            Some(MaskOrder::ByAddress) => x.shape.elements().div_ceil(32) * 4,
-            Some(MaskOrder::ByInvocation) => {
-                let grid = Grid::new(x, x.shape, caps);
-                let partition = Partition::new(&grid, x.dtype.size_bytes()).written(&grid);
-                // Of an invocation: 16 quads, or 32 single values.
-                let words = if grid.is_quads() { 2 } else { 1 };
-                partition
-                    .tiles
-                    .saturating_mul(partition.blocks * u64::from(WORKGROUP_SIZE) * words * 4)
-            }
-        }
     }
 
     /// Plans the gradient of an activation, of its shape, layout and storage type; `None` where it
@@ -112,7 +83,7 @@ impl ApplyPlan {
         wanted: Gradient,
     ) -> Result<Option<Self>, LimitError> {
         let grid = Grid::new(x, g.shape, caps);
-        let flat = flat_elements(x.shape, x.dtype.size_bytes(), caps, layer);
+        let flat = flat_elements(x.shape, x.dtype.size_bytes(), caps, layer.mask);
         let flat = flat.filter(|_| grid.same_layout);
         let kernel = Kernel::GradInput(GradInput {
             upstream: Upstream {
@@ -180,10 +151,11 @@ impl ApplyPlan {
             Dispatch { variant, params, workgroups, parts: Parts::of(span, unit, [x, output, g]) }
         };
         let dispatches: Result<Vec<_>, LimitError> = if kernel.is_flat() {
-            let most = caps.most_workgroups().saturating_mul(flat::GROUP_ELEMENTS);
-            let runs = runs(x.shape, capacity.min(most)).ok_or(too_large)?;
+            let group_elements = flat::group_elements(kernel);
+            let most = caps.most_workgroups().saturating_mul(group_elements);
+            let runs = runs(x.shape, capacity.min(most), layer.mask).ok_or(too_large)?;
             let dispatch_of = |run: &Run| {
-                let groups = u64::from(run.end_element).div_ceil(flat::GROUP_ELEMENTS);
+                let groups = u64::from(run.end_element).div_ceil(group_elements);
                 let workgroups = caps.workgroups(groups, dims)?;
                 Ok(dispatch(&run.span, flat::params(run, x.shape), workgroups))
             };
@@ -201,12 +173,12 @@ impl ApplyPlan {
             };
             windows.iter().rev().map(dispatch_of).collect()
         } else {
-            let keeps_mask = matches!(kernel, Kernel::Normalize(Normalize { mask: Some(_), .. }));
-            let words = if keeps_mask { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
+            let words =
+                if kernel.keeps_mask() { WORDS_PER_MASK_WORD } else { WORDS_PER_INVOCATION };
             let group_elements = u64::from(2 * words * WORKGROUP_SIZE);
             let capacity = capacity.min(caps.most_workgroups().saturating_mul(group_elements));
             let runs = if grid.same_layout {
-                runs(x.shape, capacity)
+                runs(x.shape, capacity, layer.mask)
             } else {
                 sample_runs(x.shape, capacity)
             };

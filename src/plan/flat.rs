@@ -4,12 +4,15 @@
 //! and end within a cache line. Reading them costs little, because neighbouring workgroups find
 //! what is left of a line in a cache; writing parts of lines does. Long planes of f32 are written
 //! so too where many invocations run in step: each takes whole lines then, and asks for its channel
-//! four times instead of once.
+//! four times instead of once. There a mask of short planes of whole quads lies so, too: elsewhere
+//! tiles write it faster.
 
 use super::run::Run;
-use super::{DeviceCaps, LayerFlags};
+use super::{DeviceCaps, MaskOrder};
 use crate::dtype::DType;
-use crate::shaders::{Elements, FLAT_QUADS_PER_INVOCATION, TileParams, WORKGROUP_SIZE};
+use crate::shaders::{
+    Elements, FLAT_QUADS_PER_INVOCATION, Kernel, MASK_GROUP, TileParams, WORKGROUP_SIZE,
+};
 use crate::shape::Shape;
 
 /// Bytes of a plane below which it is short: 32 lines of 128 bytes, of which one or two are shared
@@ -19,8 +22,6 @@ const SHORT_BYTES: u64 = 4096;
 /// fill two lines of 128 bytes. Others keep the tiles, where an invocation finds its coefficients
 /// once.
 const LEAST_IN_STEP: u32 = 16;
-/// Elements of a workgroup.
-pub(super) const GROUP_ELEMENTS: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
 /// Elements from one quad of an invocation to its next.
 const STEP: u64 = 4 * WORKGROUP_SIZE as u64;
 
@@ -31,21 +32,33 @@ pub(super) fn flat_elements(
     x: &Shape,
     element_bytes: u64,
     caps: &DeviceCaps,
-    layer: LayerFlags,
+    mask: Option<MaskOrder>,
 ) -> Option<Elements> {
     let strides = x.strides();
     let inner = x.spatial_len() as u64;
+    let in_step = caps.step_lanes >= LEAST_IN_STEP;
     let is_short = inner.saturating_mul(element_bytes) < SHORT_BYTES;
-    let is_wide = element_bytes == DType::F32.size_bytes() && caps.step_lanes >= LEAST_IN_STEP;
+    let is_f32 = element_bytes == DType::F32.size_bytes();
+    // By tiles, a lane finds all of its bits of a mask in one load.
+    let pays = match mask {
+        None => is_short || (is_f32 && in_step),
+        Some(MaskOrder::ByAddress) => is_short && in_step,
+        Some(MaskOrder::ByInvocation) => return None,
+    };
     let straddles = !inner.is_multiple_of(4);
     let is_flat = caps.quads
         && strides.inner == 1
         && inner >= 4
         && x.elements().is_multiple_of(4)
         && x.padding().is_none()
-        && layer.mask.is_none()
-        && (is_short || straddles || is_wide);
+        && (straddles || pays);
     is_flat.then_some(Elements::Flat { straddles })
+}
+
+/// Elements of a workgroup of a kernel that writes so.
+pub(super) fn group_elements(kernel: Kernel) -> u64 {
+    let of_quads = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
+    if kernel.keeps_mask() { MASK_GROUP } else { of_quads }
 }
 
 /// Parameters of a kernel that writes a run of `x` so. Flags are 0.

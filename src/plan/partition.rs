@@ -6,6 +6,7 @@
 
 use super::DeviceCaps;
 use super::grid::Grid;
+use super::mask::place_by_address;
 use super::run::channel_run;
 use super::window::Window;
 use crate::error::LimitError;
@@ -172,6 +173,8 @@ impl Partition {
         };
         let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(grid.shape.strides());
         let [g_sample, g_channel, g_inner, g_step, g_wrap] = walk(grid.g);
+        let [mask_origin, mask_offset] =
+            place_by_address(window.span.elements.start * grid.unit, grid.unit);
         TileParams {
             channels: channels as u32,
             unit: 1.0,
@@ -202,7 +205,8 @@ impl Partition {
             g_step,
             g_wrap,
             g_value_stride: grid.g_value_stride,
-            mask_origin: (window.span.elements.start / 32) as u32,
+            mask_origin,
+            mask_offset,
             mask_segment_tiles: self.segment_tiles as u32,
             mask_segment_words: self.written(grid).segment_tiles as u32,
             mask_blocks: self.blocks as u32,

@@ -1,12 +1,14 @@
 //! Runs: the parts of large activations that kernels write address by address, which own whole
 //! words of 16-bit outputs, or quads.
 
-use super::MOST_SAMPLES;
+use super::mask::place_by_address;
 use super::window::Span;
-use crate::shaders::TileParams;
+use super::{MOST_SAMPLES, MaskOrder};
+use crate::shaders::{MASK_GROUP, TileParams};
 use crate::shape::Shape;
 
-/// Elements at whose multiples runs begin: whole words, and whole steps of a window's alignment.
+/// Elements at whose multiples runs begin: whole words, and whole steps of a window's alignment. With
+/// a mask also whole groups of its words.
 const GRAIN: u64 = 512;
 
 /// A range of addresses, and where channels begin in it.
@@ -31,10 +33,12 @@ impl Run {
     pub(super) fn params(&self, x: &Shape, g: &Shape) -> TileParams {
         let x_strides = x.strides();
         let g_strides = g.strides();
+        let [mask_origin, mask_offset] = place_by_address(self.span.elements.start, 1);
         TileParams {
             channels: x.channels() as u32,
             unit: 1.0,
-            mask_origin: (self.span.elements.start / 32) as u32,
+            mask_origin,
+            mask_offset,
             padded: x.padding().is_some().into(),
             first_length: self.span.first_length(),
             run_start: self.run_start,
@@ -66,7 +70,8 @@ fn to_u32(value: u64) -> u32 {
 }
 
 /// Runs of up to `capacity` elements, for tensors of one layout; `None` where nothing fits.
-pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
+pub(super) fn runs(shape: &Shape, capacity: u64, mask: Option<MaskOrder>) -> Option<Vec<Run>> {
+    let grain = if mask.is_some() { MASK_GROUP } else { GRAIN };
     let elements = shape.elements();
     let run = channel_run(shape);
     let channels = shape.channels() as u64;
@@ -78,7 +83,7 @@ pub(super) fn runs(shape: &Shape, capacity: u64) -> Option<Vec<Run>> {
     if is_padded && sample + capacity > u64::from(u32::MAX) {
         return None;
     }
-    let step = if elements <= capacity { elements } else { capacity / GRAIN * GRAIN };
+    let step = if elements <= capacity { elements } else { capacity / grain * grain };
     let run_from = |first: u64| {
         let end = elements.min(first + step);
         let span = Span::new(first..end, first).at_sample(first / sample.max(1));

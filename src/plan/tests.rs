@@ -105,7 +105,7 @@ fn words_are_owned_by_one_run_and_channels_are_found_where_they_lie() {
         (&[9_000, 37], ChannelsFirst),
     ] {
         let shape = Shape::new(dims, layout).expect("a valid shape");
-        let runs = run::runs(&shape, 2_048).expect("words fit");
+        let runs = run::runs(&shape, 2_048, None).expect("words fit");
         let strides = shape.strides();
         let mut next = 0;
         for run in &runs {
@@ -139,7 +139,7 @@ fn runs_of_padded_samples_find_the_sample_of_every_address() {
         let shape = Shape::new(dims, layout).expect("a valid shape");
         let shape = shape.with_lengths(&vec![1; dims[0]]);
         let strides = shape.strides();
-        for runs in [run::runs(&shape, 65_536), run::sample_runs(&shape, 65_536)] {
+        for runs in [run::runs(&shape, 65_536, None), run::sample_runs(&shape, 65_536)] {
             let mut next = 0;
             for run in runs.expect("words fit") {
                 let params = run.params(&shape, &shape);

@@ -234,6 +234,19 @@ impl Kernel {
         }
     }
 
+    /// Whether it keeps a mask of the activation.
+    pub(crate) fn keeps_mask(self) -> bool {
+        matches!(self, Self::Normalize(Normalize { mask: Some(_), .. }))
+    }
+
+    /// How the mask lies that is kept or read.
+    pub(super) fn mask_order(self) -> Option<MaskOrder> {
+        match self {
+            Self::Normalize(normalize) => normalize.mask,
+            _ => self.upstream().and_then(|upstream| upstream.active.mask_order()),
+        }
+    }
+
     /// Storage of x and of the residual.
     pub(super) fn x(self) -> Option<Storage> {
         match self {

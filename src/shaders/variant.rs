@@ -71,13 +71,10 @@ impl Variant {
     pub fn element_bytes(&self, binding: &Binding) -> u32 {
         let is_single = self.kernel.elements() == Elements::Single;
         match (binding.element_bytes, binding.access) {
-            (Some(_), _) if binding.name == "mask" => {
-                if is_single {
-                    4
-                } else {
-                    8
-                }
-            }
+            (Some(_), _) if binding.name == "mask" => match self.kernel.mask_order() {
+                Some(MaskOrder::ByInvocation) if !is_single => 8,
+                _ => 4,
+            },
             (Some(bytes), _) => bytes,
             // Single values of 16 bits are written in words.
             (None, Access::Write) if is_single => 4,
@@ -120,6 +117,7 @@ impl Variant {
         set("QUADS", kernel.elements() != Elements::Single);
         set("ONE_CHANNEL_QUADS", kernel.elements() == Elements::Quads);
         set("FOUR_CHANNELS", kernel.elements() == Elements::FourChannels);
+        set("FLAT", kernel.is_flat());
         set("STRADDLES", kernel.elements() == Elements::Flat { straddles: true });
         set("SUBGROUPS", kernel.subgroups());
         set("OF_TILES", kernel.is_of_tiles());
@@ -148,7 +146,7 @@ impl Variant {
             set("RESIDUAL", normalize.residual);
             set("ACTIVATION", normalize.activation);
             set("CURVED", normalize.curved);
-            set("KEEPS_MASK", normalize.mask.is_some());
+            set("KEEPS_MASK", kernel.keeps_mask());
         }
         if let Some(upstream) = kernel.upstream() {
             set("ACTIVATION", upstream.active != Active::Everywhere);

@@ -8,6 +8,7 @@ mod flat;
 mod fused;
 mod gradients;
 mod integers;
+mod masks;
 mod steps;
 mod tiles;
 

@@ -10,8 +10,8 @@ pub enum MaskOrder {
     /// A word holds the 32 values of a tile that one invocation of a kernel that writes goes
     /// through.
     ByInvocation,
-    /// A word holds the values at 32 addresses that follow each other: where words of 16-bit
-    /// outputs are owned.
+    /// A word holds values at 32 addresses, four by four, as kernels own them that write in the
+    /// order of addresses; `shaders/parts/mask_by_address.wgsl` has the formula.
     ByAddress,
 }
 
@@ -30,6 +30,16 @@ pub enum Active {
     },
     /// Forward kept a mask.
     Masked(MaskOrder),
+}
+
+impl Active {
+    /// How the mask lies, where there is one.
+    pub(crate) fn mask_order(self) -> Option<MaskOrder> {
+        match self {
+            Self::Masked(order) => Some(order),
+            Self::Everywhere | Self::Recomputed { .. } => None,
+        }
+    }
 }
 
 /// What the kernels of backward depend on: what they read.

@@ -79,8 +79,10 @@ params! {
         run_end: u32,
         /// 1 where grad_output has the addresses of x.
         same_layout: u32,
-        /// Word of the mask that holds the element at address 0, where its bits lie by address.
+        /// First word of the 8192 values in a mask by address among which address 0 is.
         mask_origin: u32,
+        /// Elements of these values before address 0.
+        mask_offset: u32,
         /// Tiles of this kernel per segment.
         mask_segment_tiles: u32,
         /// Words per invocation and segment.

@@ -93,7 +93,7 @@ fn normalizations() -> Vec<Kernel> {
                 // Backward's kernels write as x is stored, and read the mask in the order in which
                 // they write.
                 let order = match (elements, x.dtype(), y) {
-                    (Elements::Flat { .. }, ..) => None,
+                    (Elements::Flat { .. }, ..) => Some(MaskOrder::ByAddress),
                     (Elements::Quads | Elements::FourChannels, ..) => Some(MaskOrder::ByInvocation),
                     (_, DType::F32, DType::F32) => Some(MaskOrder::ByInvocation),
                     (_, _, DType::F32) => None,
@@ -115,7 +115,8 @@ fn normalizations() -> Vec<Kernel> {
                             in_place: false,
                         };
                         kernels.push(Kernel::Normalize(normalize));
-                        if x.dtype() == y {
+                        // In place, nothing is differentiated, and no mask is kept.
+                        if x.dtype() == y && mask.is_none() {
                             kernels
                                 .push(Kernel::Normalize(Normalize { in_place: true, ..normalize }));
                         }
@@ -136,17 +137,19 @@ fn upstreams() -> Vec<Upstream> {
                 continue;
             }
             for elements in ELEMENTS {
-                let order = match (elements, x) {
+                // By address where forward wrote in the order of addresses: what was of one channel
+                // or of two, and words of 16 bits.
+                let orders: &[MaskOrder] = match (elements, x) {
+                    (Elements::FourChannels, _) => &[MaskOrder::ByInvocation],
                     (Elements::Single, Storage::F16 | Storage::BF16 | Storage::NativeF16) => {
-                        MaskOrder::ByAddress
+                        &[MaskOrder::ByAddress]
                     }
-                    _ => MaskOrder::ByInvocation,
+                    _ => &[MaskOrder::ByInvocation, MaskOrder::ByAddress],
                 };
                 let recomputed = [[false, false], [false, true], [true, false], [true, true]]
                     .map(|[residual, curved]| Active::Recomputed { residual, curved });
-                for active in
-                    [Active::Everywhere, Active::Masked(order)].into_iter().chain(recomputed)
-                {
+                let masked = orders.iter().map(|&order| Active::Masked(order));
+                for active in [Active::Everywhere].into_iter().chain(masked).chain(recomputed) {
                     let upstream = Upstream { x, grad_output, elements, strided: false, active };
                     upstreams.push(upstream);
                     if elements != Elements::Single {
@@ -204,10 +207,10 @@ fn double_gradients() -> Vec<Kernel> {
 
 fn gradients() -> Vec<Kernel> {
     let mut kernels = Vec::new();
-    // Quads of one channel and flat ones go by the same things, but for a layout and a mask.
+    // Quads of one channel and flat ones go by the same things, but for a layout and the order of a mask.
     let is_flat = |upstream: &Upstream| {
-        let has_mask = matches!(upstream.active, Active::Masked(_));
-        upstream.elements == Elements::Quads && !upstream.strided && !has_mask
+        let by_tiles = upstream.active == Active::Masked(MaskOrder::ByInvocation);
+        upstream.elements == Elements::Quads && !upstream.strided && !by_tiles
     };
     let flat = upstreams().into_iter().filter(is_flat);
     let flat = flat.flat_map(|upstream| FLAT.map(|elements| Upstream { elements, ..upstream }));

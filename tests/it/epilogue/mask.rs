@@ -13,6 +13,16 @@ fn large() -> Vec<Vec<usize>> {
     vec![vec![3, 5, 4_001], vec![17, 5, 9], vec![1, 5, 33]]
 }
 
+/// Short planes whose quads straddle two channels: several groups of words, and less than one.
+fn straddling() -> Vec<Vec<usize>> {
+    vec![vec![8, 5, 1_002], vec![12, 5, 49], vec![4, 5, 5]]
+}
+
+/// Short planes of whole quads.
+fn short() -> Vec<Vec<usize>> {
+    vec![vec![30, 5, 196], vec![3, 5, 8], vec![1, 5, 1_000]]
+}
+
 fn with_mask(problem: &Problem) -> Problem {
     Problem { config: problem.config.clone().with_activation_mask(true), ..problem.clone() }
 }
@@ -23,7 +33,13 @@ fn a_mask_gives_the_bits_of_the_residual_read_again() {
     for on in On::ALL {
         for types in Types::all() {
             for layouts in Layouts::all() {
-                let dims = if seed % 3 == 0 { large() } else { shape(seed) };
+                // Every kind of shape with every layout.
+                let dims = match (seed + seed / 4) % 4 {
+                    0 => large(),
+                    1 => straddling(),
+                    2 => short(),
+                    _ => shape(seed),
+                };
                 let problem =
                     Problem::random(&dims, &[types], Epilogue::ADD_RELU, [true, true], seed);
                 let expected = problem.run(on.devices(3), &[layouts]).unwrap();

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use syncbn::DType;
 use syncbn::Layout::ChannelsFirst;
-use syncbn::low_level::plan::{Activation, ApplyPlan, DeviceCaps, Gradient, LayerFlags, Role};
+use syncbn::low_level::plan::{
+    Activation, ApplyPlan, DeviceCaps, Gradient, LayerFlags, MaskOrder, Role,
+};
 use syncbn::low_level::{Epilogue, Shape};
 
 use super::common::Random;
@@ -14,7 +16,7 @@ use super::dispatch::run;
 
 /// Planes of every remainder of 4 from a single quad on, and beyond a step of 1024 addresses; one
 /// channel, whose end meets its own beginning; an end within a workgroup, and one behind many.
-const SHAPES: [[usize; 3]; 9] = [
+pub(super) const SHAPES: [[usize; 3]; 9] = [
     [4, 3, 49],
     [8, 1, 5],
     [64, 5, 13],
@@ -31,7 +33,7 @@ const SMALL: DeviceCaps =
     DeviceCaps { max_binding_bytes: 24_000, max_workgroups: 2, ..DeviceCaps::PORTABLE };
 const PORTABLE: DeviceCaps = DeviceCaps::PORTABLE;
 /// Where long planes go by addresses too.
-const WIDE: DeviceCaps = DeviceCaps { step_lanes: 16, ..PORTABLE };
+pub(super) const WIDE: DeviceCaps = DeviceCaps { step_lanes: 16, ..PORTABLE };
 /// What takes single values, channel by channel.
 const SINGLE: DeviceCaps = DeviceCaps { quads: false, ..DeviceCaps::PORTABLE };
 
@@ -61,7 +63,13 @@ fn activation(elements: usize, dtype: DType, random: &mut Random) -> Vec<u32> {
 
 /// Words of every buffer: what is read differs by its role and the seed, and a channel is not
 /// finite.
-fn contents(role: Role, shape: &Shape, types: Types, seed: u64, per_channel: usize) -> Vec<u32> {
+pub(super) fn contents(
+    role: Role,
+    shape: &Shape,
+    types: Types,
+    seed: u64,
+    per_channel: usize,
+) -> Vec<u32> {
     let elements = shape.elements() as usize;
     let channels = shape.channels();
     let mut random = Random::new(seed + 1000 * role as u64);
@@ -84,7 +92,7 @@ fn contents(role: Role, shape: &Shape, types: Types, seed: u64, per_channel: usi
 }
 
 /// Values of a type, and one NaN for all, whose bits a driver may leave as it likes.
-fn values(words: &[u32], dtype: DType) -> Vec<u32> {
+pub(super) fn values(words: &[u32], dtype: DType) -> Vec<u32> {
     let one =
         |bits: u32, most: u32, infinity: u32| if bits & most > infinity { most } else { bits };
     let of_word = |&word: &u32| match dtype {
@@ -258,7 +266,7 @@ fn kernel_on(caps: &DeviceCaps, shape: &Shape, dtype: DType, layer: LayerFlags) 
 }
 
 #[test]
-fn what_is_long_padded_masked_or_no_multiple_of_four_is_written_by_tiles() {
+fn what_is_long_padded_or_no_multiple_of_four_is_written_by_tiles() {
     let shape = |dims: &[usize]| Shape::new(dims, ChannelsFirst).expect("a shape");
     let plain = LayerFlags::default();
     for dims in [[32, 2048, 7, 7], [32, 1024, 14, 14], [32, 512, 28, 28], [4, 3, 225, 225]] {
@@ -274,10 +282,20 @@ fn what_is_long_padded_masked_or_no_multiple_of_four_is_written_by_tiles() {
     let short = shape(&[32, 8, 7]);
     let x = Activation { shape: &short, dtype: DType::F32 };
     let mask = ApplyPlan::mask_order(x, DType::F32, &DeviceCaps::PORTABLE);
-    assert_eq!(
-        kernel_of(&short, LayerFlags { epilogue: Epilogue::RELU, mask, ..plain }),
-        "normalize"
-    );
+    assert_eq!(mask, Some(MaskOrder::ByAddress));
+    let masked = |mask| LayerFlags { epilogue: Epilogue::RELU, mask: Some(mask), ..plain };
+    assert_eq!(kernel_of(&short, masked(MaskOrder::ByAddress)), "normalize_flat");
+    assert_eq!(kernel_of(&short, masked(MaskOrder::ByInvocation)), "normalize");
+    // A mask of short planes of whole quads lies so where many invocations run in step, and one of
+    // long planes never does.
+    let order_of = |shape: &Shape, caps: &DeviceCaps| {
+        ApplyPlan::mask_order(Activation { shape, dtype: DType::F32 }, DType::F32, caps)
+    };
+    let whole = shape(&[32, 1024, 14, 14]);
+    assert_eq!(order_of(&whole, &PORTABLE), Some(MaskOrder::ByInvocation));
+    assert_eq!(order_of(&whole, &WIDE), Some(MaskOrder::ByAddress));
+    assert_eq!(order_of(&long, &WIDE), Some(MaskOrder::ByInvocation));
+    assert_eq!(kernel_on(&WIDE, &long, DType::F32, masked(MaskOrder::ByInvocation)), "normalize");
     assert_eq!(kernel_of(&short.with_lengths(&[5; 32]), plain), "normalize");
     assert_eq!(
         kernel_of(

@@ -1,7 +1,7 @@
 //! A problem on devices: its layer, its tensors, and both calls with their backward.
 
 use pollster::block_on;
-use syncbn::{DType, Device, Error, Gradients, SyncBatchNorm, Tensor};
+use syncbn::{DType, Device, Error, Gradients, Layout, SyncBatchNorm, Tensor};
 
 use super::problem::{Pass, Problem, Uses};
 use super::tensors::Tensors;
@@ -16,6 +16,23 @@ struct Place<'a> {
     layouts: &'a Layouts,
 }
 
+/// Whether neighbours in memory go four by four: of one channel, of four of them, or, with channels
+/// first, of two that meet among them.
+fn has_quads(dims: &[usize], layout: Layout) -> bool {
+    let elements: usize = dims.iter().product();
+    let channels = dims.get(1).copied().unwrap_or(1).max(1);
+    let positions: usize = dims.iter().skip(2).product();
+    match layout {
+        Layout::ChannelsLast => {
+            channels.is_multiple_of(4) || (channels == 1 && positions.is_multiple_of(4))
+        }
+        Layout::ChannelsFirst if positions > 1 => {
+            positions.is_multiple_of(4) || (positions >= 4 && elements.is_multiple_of(4))
+        }
+        Layout::ChannelsFirst => channels.is_multiple_of(4),
+    }
+}
+
 impl Problem {
     /// The layer on these devices, one per rank.
     pub fn layer(&self, devices: Vec<Device>) -> SyncBatchNorm {
@@ -25,15 +42,19 @@ impl Problem {
         layer
     }
 
-    /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output, nor do
-    /// then the others.
-    fn keeps_mask(&self, devices: &[Device]) -> bool {
-        let can = |(types, device): (&Types, &Device)| {
-            device.is_host() || types.x == DType::F32 || types.other != DType::F32
+    /// Whether forward keeps a mask: a GPU keeps none of a 16-bit input with an f32 output that it
+    /// walks value by value, nor do then the others.
+    fn keeps_mask(&self, devices: &[Device], layouts: &[Layouts]) -> bool {
+        let can = |place: Place<'_>| {
+            let Types { x, other } = *place.types;
+            place.on.is_host()
+                || x == DType::F32
+                || other != DType::F32
+                || has_quads(&self.x[place.rank].dims, place.layouts.x)
         };
         let asked =
             self.config.activation_mask && self.config.residual && self.epilogue().has_two_slopes();
-        asked && self.types.iter().zip(devices).all(can)
+        asked && self.places(devices, layouts).into_iter().all(can)
     }
 
     /// The tensors of a call, in f32 and channels first.
@@ -93,7 +114,7 @@ impl Problem {
             }?
             .saved;
             let y = self.read(&outputs);
-            let is_kept = self.keeps_mask(layer.devices());
+            let is_kept = self.keeps_mask(layer.devices(), layouts);
             assert_eq!(
                 saved.mask_bytes() > 0,
                 is_kept && self.x.iter().any(|batch| !batch.values.is_empty())

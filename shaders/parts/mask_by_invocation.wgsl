@@ -1,6 +1,6 @@
-// A mask of the activation: a bit per value, 1 where it was active (v above 0). A word holds 32
-// values of one lane of a kernel that writes, or, where invocations own words of 16-bit outputs,
-// the values at 32 neighbouring addresses. Nobody else writes a lane's word, so nothing is atomic.
+// A mask of the activation as lanes walk, a bit per value, 1 where it was active (v above 0). A word
+// holds 32 values of one lane of a kernel that writes. Nobody else writes a lane's word, so nothing
+// is atomic.
 
 #import element
 #import params
