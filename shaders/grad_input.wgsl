@@ -56,7 +56,7 @@ fn main(
 #endif
         step_walk(&walk);
     }
-#if ONE_CHANNEL_QUADS
+#if TAILS
     if (is_at_tail(walk)) {
         let counted = counted_values(walk.tail);
         let x = x_of_gradient(walk.x);

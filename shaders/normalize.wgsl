@@ -85,7 +85,7 @@ fn main(
                 y[second_at] = stored(activated(second_v));
             }
         }
-#if ONE_CHANNEL_QUADS
+#if TAILS
         if (is_at_tail(walk)) {
             let v = value_of(load_x(walk.x), walk.x, affine);
 #if KEEPS_MASK

@@ -90,7 +90,7 @@ fn main(
             }
         }
     }
-#if ONE_CHANNEL_QUADS
+#if TAILS
     if (owns_tail(walk)) {
         add_tail(&total, walk, affine);
     }

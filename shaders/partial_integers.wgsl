@@ -106,7 +106,7 @@ fn main(
         add_element(&sums, &four, &walk, grid);
         add_four(&sums, four);
     }
-#if ONE_CHANNEL_QUADS
+#if TAILS
     if (owns_tail(walk)) {
         var four = no_four();
         let counted = choose_element(U(0u), U(0xffffffffu), counted_values(walk.tail));

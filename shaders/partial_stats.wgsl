@@ -16,6 +16,7 @@
 #import merge_stats
 #import transpose
 #import lane_stats
+#import pivot
 
 #if FINISHES
 #import finish_stats
@@ -66,16 +67,12 @@ fn main(
     let stand_in = choose(0u, walk.x, is_inside(walk));
     var a = next_four(&walk, stand_in, 0u, elements);
     var b = next_four(&walk, stand_in, 4u, elements);
-    // A power of two: exact. Settled, so that no compiler takes differences before it multiplies.
-    let first = first_of_channel(settled(a.a * params.unit));
     a = in_units(a);
     b = in_units(b);
-    let in_pivot = VALUES_OF_CHANNEL * clamp(f32(elements), 1.0, 4.0);
-    let from_first = sum_of_channel(sum_of(counted_deviations(a, first, 0u, elements)));
-    let of_first = first + from_first / in_pivot;
-    // A lane without elements has read what is none of its own. Settled and then taken from one
-    // value: a compiler may round what it forms four times in four ways.
-    let pivot = first_of_channel(settled(select(of_first, V(0.0), B(elements == 0u))));
+    let pivot = pivot_of(a, b, elements);
+#if COVERING
+    var counted = counted_of(a) + counted_of(b);
+#endif
     a = counted_deviations(a, pivot, 0u, elements);
     b = counted_deviations(b, pivot, 4u, elements);
     let sum_before = sum_of(a) + sum_of(b);
@@ -91,14 +88,19 @@ fn main(
         not_finite = not_finite_of_lane(start);
     }
     // To the mean of all, as lanes merge: else the mean would be in a sum that every merge rounds.
+#if COVERING
+    counted += counted_of(a) + counted_of(b);
+    let count = f32(counted);
+#else
     let count = VALUES_OF_CHANNEL * f32(elements);
+#endif
     let mean = settled(pivot + sum / max(count, 1.0));
     let away = difference(pivot, mean);
     let shift = count * away;
     let signed_count = select(V(count), V(-count), not_finite);
     var entries_of_lane =
         lane_entries(mean, sum + shift, squares + away * (2.0 * sum + shift), signed_count);
-#if ONE_CHANNEL_QUADS
+#if TAILS
     if (owns_tail(walk)) {
         entries_of_lane[0] = with_tail(entries_of_lane[0], load_x(tail_of(walk).x), walk.tail);
     }

@@ -3,25 +3,50 @@
 
 #import tile
 #import choose
+#import covering
 
 struct Addresses {
     x: u32,               // in x
     g: u32,               // in grad_output
     is_inside: bool,      // whether the lane has the element; else the first one stands in
+#if COVERING
+    offset: u32,          // of the quad in its plane
+#endif
 }
 
 // Those of the lane's current element.
 fn current_addresses(walk: Walk) -> Addresses {
-    return Addresses(walk.x, walk.g, true);
+    var at: Addresses;
+    at.x = walk.x;
+    at.g = walk.g;
+    at.is_inside = true;
+#if COVERING
+    at.offset = offset_in_plane(walk.plane, walk.inner);
+#endif
+    return at;
+}
+
+// Which values count of an element at these addresses.
+fn counts_at(at: Addresses) -> B {
+#if COVERING
+    return covered(at.offset);
+#else
+    return B(at.is_inside);
+#endif
 }
 
 // Those of the lane's next element, or the stand-in's where the tile has ended.
 fn next_addresses(walk: ptr<function, Walk>, stand_in: Addresses) -> Addresses {
     let is_there = is_inside(*walk);
-    let x = choose(stand_in.x, (*walk).x, is_there);
-    let g = choose(stand_in.g, (*walk).g, is_there);
+    var at = current_addresses(*walk);
+    at.x = choose(stand_in.x, at.x, is_there);
+    at.g = choose(stand_in.g, at.g, is_there);
+    at.is_inside = is_there;
+#if COVERING
+    at.offset = choose(BEHIND, at.offset, is_there);
+#endif
     step_walk(walk);
-    return Addresses(x, g, is_there);
+    return at;
 }
 
 struct FourAddresses {

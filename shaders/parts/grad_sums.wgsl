@@ -1,6 +1,7 @@
 // The gradient sums of a lane: element by element, and the quad at the border of a padded sample.
 
 #import addresses
+#import covering
 #import choose_element
 
 // The sums of a lane.
@@ -33,8 +34,15 @@ fn add_element(
 #if QUADS
     let at = next_addresses(walk, stand_in);
     let x = load_x(at.x);
-    let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), B(at.is_inside));
+    let counts = counts_at(at);
+    let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), counts);
+#if COVERING
+    // Values of x that do not count may be anything: those of other channels.
+    (*sums).dy += g;
+    (*sums).dy_deviation += select(V(0.0), g * deviation_of(x, affine), counts);
+#else
     add_values(sums, x, g, affine);
+#endif
 #else
     if (is_inside(*walk)) {
         let x = load_x((*walk).x);
@@ -52,11 +60,11 @@ fn not_finite_of_lane(start: Walk, affine: Affine) -> NotFinite {
     for (var step = 0u; is_inside(walk); step++) {
         let x = load_x(walk.x);
         let g = upstream(x, walk.x, walk.g, step, affine);
-        found.g = found.g | is_not_finite_element(settled(g));
-        found.x = found.x | is_not_finite_element(settled(x));
+        found.g = found.g | (is_not_finite_element(settled(g)) & counted_at(walk));
+        found.x = found.x | (is_not_finite_element(settled(x)) & counted_at(walk));
         step_walk(&walk);
     }
-#if ONE_CHANNEL_QUADS
+#if TAILS
     if (owns_tail(start)) {
         let tail = tail_values(start, affine);
         found.g = found.g | is_not_finite_element(settled(tail.g));
@@ -66,7 +74,7 @@ fn not_finite_of_lane(start: Walk, affine: Affine) -> NotFinite {
     return found;
 }
 
-#if ONE_CHANNEL_QUADS
+#if TAILS
 // The quad at the border of a padded sample: 0 where a value does not count.
 struct TailValues {
     g: V,

@@ -6,6 +6,7 @@
 #import transpose
 #import tile
 #import load(x)
+#import covering
 
 // Values of an element that are of one channel.
 #if ONE_CHANNEL_QUADS
@@ -39,7 +40,7 @@ fn not_finite_of_lane(start: Walk) -> B {
     var walk = start;
     var found = B(false);
     while (is_inside(walk)) {
-        found = found | is_not_finite_element(settled(load_x(walk.x)));
+        found = found | (is_not_finite_element(settled(load_x(walk.x))) & counted_at(walk));
         step_walk(&walk);
     }
 #if ONE_CHANNEL_QUADS
@@ -59,7 +60,7 @@ fn lane_entries(mean: V, sum: V, squares: V, count: V) -> array<Entry, SUMS> {
 #endif
 }
 
-#if ONE_CHANNEL_QUADS
+#if TAILS
 // One value as an entry, or none.
 fn entry_of_value(x: f32, is_there: bool) -> vec4<f32> {
     if (!is_there) {

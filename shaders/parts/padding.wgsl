@@ -28,7 +28,7 @@ struct Border {
 // Of a tile of `count` units of a sample, behind `before` others.
 fn border_of(sample: u32, before: u32, count: u32) -> Border {
     let length = length_of(sample);
-#if ONE_CHANNEL_QUADS
+#if TAILS
     let units = length >> 2u;
     let left = max(units, before) - before;
     return Border(
@@ -40,7 +40,7 @@ fn border_of(sample: u32, before: u32, count: u32) -> Border {
 #endif
 }
 
-#if ONE_CHANNEL_QUADS
+#if TAILS
 // Which values of the quad at the border count.
 fn counted_values(tail: u32) -> B {
     return U(0u, 1u, 2u, 3u) < U(tail);

@@ -22,6 +22,17 @@ fn difference_if(a: V, b: V, counts: bool) -> V {
     return settled_if(a - b, counts);
 }
 
+#if COVERING
+// The same of values that count each by itself.
+fn settled_where(v: V, counts: B) -> V {
+    return bitcast<V>(bitcast<U>(v) & choose_vec4(U(0u), U(~zero()), counts));
+}
+
+fn difference_where(a: V, b: V, counts: B) -> V {
+    return settled_where(a - b, counts);
+}
+#endif
+
 // As `is_not_finite`, of every value of an element that is loaded or settled.
 fn is_not_finite_element(v: V) -> B {
     return (bitcast<U>(v) & U(EXPONENT)) == U(EXPONENT);

@@ -1,7 +1,7 @@
 // The quad at the border of a padded sample, of which one to three values count: whose it is, and
 // where it lies. A lane takes it behind the loop over its other values.
 
-#if ONE_CHANNEL_QUADS
+#if TAILS
 // The number of the current value among the lane's.
 fn step_of(walk: Walk) -> u32 {
     return (walk.at - first_of_lane(walk.lane)) >> params.lanes_per_run_log2;

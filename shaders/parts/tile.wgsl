@@ -11,15 +11,17 @@
 //         use x[walk.x], grad_output[walk.g]
 //         step_walk(&walk)                         adds constants that the plan has computed
 //
+// Quads that cover planes (`covering`) are found from the first value of their plane.
+//
 // No division per element: a step adds x_step, and x_wrap where the position passes the end of a
 // sample. grad_output has strides of its own, so it may be of the other layout.
-//
 // A tensor beyond one binding is walked window by window: some tiles of some channels, whose memory
 // is bound from a multiple of 256 elements on. x_origin and g_origin shift addresses to what is
 // bound, modulo 2³².
 
 #import params
 #import choose
+#import strides
 #import lanes
 #import padding
 #import tail
@@ -37,6 +39,9 @@ struct Walk {
     end: u32,             // that after the lane's last value that counts
     stop: u32,            // that after the lane's last value
     inner: u32,           // l of the current value
+#if COVERING
+    plane: u32,           // address of the first value of its plane, in elements
+#endif
     x: u32,               // address of the current value in x
     g: u32,               // address of the current value in grad_output
 }
@@ -62,8 +67,14 @@ fn begin_walk(invocation: u32, workgroup: u32) -> Walk {
     let start = in_segment * tile_values + params.start + walk.at;
     let samples = start / params.inner;
     walk.inner = start - samples * params.inner;
+#if COVERING
+    walk.plane = x_address(segment + samples, walk.channel, 0u);
+    walk.x = (walk.plane >> 2u) + walk.inner;
+    walk.g = walk.x;
+#else
     walk.x = x_address(segment + samples, walk.channel, walk.inner);
     walk.g = g_address(segment + samples, walk.channel, walk.inner);
+#endif
     let is_last = in_segment + 1u == params.segment_tiles;
     let has_values = walk.channel < params.end_channel && tile < params.tiles;
     walk.count = choose(0u, choose(tile_values, params.last_values, is_last), has_values);
@@ -87,24 +98,20 @@ fn begin_walk_from_last(invocation: u32, workgroup: u32) -> Walk {
     return begin_walk(invocation, params.blocks * params.tiles - 1u - workgroup);
 }
 
-fn x_address(sample: u32, channel: u32, inner: u32) -> u32 {
-    return params.x_origin
-        + sample * params.x_sample + channel * params.x_channel + inner * params.x_inner;
-}
-
-fn g_address(sample: u32, channel: u32, inner: u32) -> u32 {
-    return params.g_origin
-        + sample * params.g_sample + channel * params.g_channel + inner * params.g_inner;
-}
-
 // Moves on to this lane's next value.
 fn step_walk(walk: ptr<function, Walk>) {
     (*walk).at += 1u << params.lanes_per_run_log2;
     let inner = (*walk).inner + params.step_inner;
     let wraps = inner >= params.inner;
     (*walk).inner = choose(inner, inner - params.inner, wraps);
+#if COVERING
+    (*walk).plane += choose(params.x_step, params.x_step + params.x_wrap, wraps);
+    (*walk).x = ((*walk).plane >> 2u) + (*walk).inner;
+    (*walk).g = (*walk).x;
+#else
     (*walk).x += choose(params.x_step, params.x_step + params.x_wrap, wraps);
     (*walk).g += choose(params.g_step, params.g_step + params.g_wrap, wraps);
+#endif
 }
 
 fn is_inside(walk: Walk) -> bool {

@@ -7,6 +7,7 @@ mod tiles;
 
 pub use double::DoubleParameters;
 pub use integers::Section;
+pub(super) use tiles::MOST_FUSED_BYTES;
 
 use std::ops::Range;
 

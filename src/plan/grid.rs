@@ -1,17 +1,29 @@
 //! The units in which kernels walk an activation: single values, or quads of four that lie next to
 //! each other.
+//!
+//! Where quads straddle two channels, kernels that sum may walk those that cover a plane: from the
+//! one that its first value is in to that of its last. Values of the neighbours do not count.
 
+use super::finalize::MOST_FUSED_BYTES;
+use super::partition::is_beyond_a_tile;
 use super::{Activation, DeviceCaps};
+use crate::dtype::DType;
 use crate::shaders::Elements;
 use crate::shape::{Layout, Shape, Strides};
 
 /// An activation in units.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Grid {
-    /// Its shape in units: L/4 positions or C/4 channels where four of them are one.
+    /// Its shape in units: L/4 positions or C/4 channels where four of them are one; as many
+    /// positions as quads may cover a plane.
     pub shape: Shape,
-    /// Elements of a unit: 1 or 4.
+    /// Strides of x, by which a walk finds a unit. Of quads that cover planes those of the planes,
+    /// in elements; their quads follow each other.
+    pub x: Strides,
+    /// Elements in which memory is counted: 1, or 4 where units are quads of a channel or of four.
     pub unit: u64,
+    /// Whether units are the quads that cover planes.
+    pub covers: bool,
     /// Whether the elements of a unit are of four channels; of one channel otherwise.
     pub four_channels: bool,
     /// Whether grad_output lies as x does.
@@ -26,7 +38,40 @@ pub(super) struct Grid {
     pub is_padded: bool,
 }
 
+/// L from which on planes are covered by quads: of fewer values, too many would not count.
+const LEAST_COVERED: u64 = 13;
+
 impl Grid {
+    /// The units of kernels that sum: quads that cover planes where they straddle channels, no
+    /// sample is padded, grad_output lies as x does, and the last quad is whole. Depends on the
+    /// shape, the layout and the storage type alone.
+    pub fn of_sums(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
+        let single = Self::new(x, g, caps);
+        let strides = x.shape.strides();
+        let [channels, inner] = [x.shape.channels(), x.shape.spatial_len()];
+        let elements = x.shape.elements();
+        // One kernel writes value by value as it sums; words of 16 bits are never written so.
+        let may_be_fused = x.dtype == DType::F32 && 2 * x.bytes() <= MOST_FUSED_BYTES;
+        let is_covered = caps.quads
+            && !single.is_quads()
+            && strides.inner == 1
+            && single.same_layout
+            && !single.is_padded
+            && inner as u64 >= LEAST_COVERED
+            && elements.is_multiple_of(4)
+            && !may_be_fused;
+        // A plane begins at any of a quad's values.
+        let quads = inner.saturating_add(2) / 4 + 1;
+        let covering = Shape::new(&[x.shape.batch(), channels, quads], Layout::ChannelsFirst);
+        match covering {
+            Ok(shape) if is_covered && !is_beyond_a_tile(&shape) => {
+                let x = Strides { inner: 0, ..strides };
+                Self { shape, x, covers: true, ..single }
+            }
+            _ => single,
+        }
+    }
+
     /// Quads where the device reads them and they do not straddle two channels or samples, single
     /// values otherwise.
     pub fn new(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
@@ -39,7 +84,9 @@ impl Grid {
             return Self {
                 // Padded or not, it is walked with all of its memory.
                 shape: x.clone().with_padding(None),
+                x: x.strides(),
                 unit: 1,
+                covers: false,
                 four_channels: false,
                 same_layout,
                 g: g_strides,
@@ -57,8 +104,10 @@ impl Grid {
             }
         };
         Self {
+            x: shape.strides(),
             shape,
             unit: 4,
+            covers: false,
             four_channels,
             same_layout,
             g,
@@ -70,6 +119,7 @@ impl Grid {
     /// What an invocation loads at once.
     pub fn elements(&self) -> Elements {
         match (self.is_quads(), self.four_channels) {
+            _ if self.covers => Elements::Covering,
             (false, _) => Elements::Single,
             (true, false) => Elements::Quads,
             (true, true) => Elements::FourChannels,
@@ -83,7 +133,17 @@ impl Grid {
 
     /// Whether units are quads.
     pub fn is_quads(&self) -> bool {
-        self.unit == 4
+        self.unit == 4 || self.covers
+    }
+
+    /// Elements that an invocation loads at once.
+    pub fn load(&self) -> u64 {
+        if self.is_quads() { 4 } else { 1 }
+    }
+
+    /// Whether tiles have counts of their own.
+    pub fn keeps_counts(&self) -> bool {
+        self.is_padded || self.covers
     }
 
     /// Values of one channel that a unit has.

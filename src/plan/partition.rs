@@ -75,15 +75,10 @@ impl Partition {
         let channels = shape.channels() as u64;
         let channels_first = shape.strides().inner == 1;
         let inner = shape.spatial_len() as u64;
-        let unit_bytes = grid.unit * element_bytes;
+        let unit_bytes = grid.load() * element_bytes;
         let run = channel_run(shape).max(1);
         let tiles_per_workgroup = tiles_per_workgroup(run, unit_bytes, channels);
-        // Memory from a tile's first value to its last. Channels first it ends within a sample, and
-        // begins within one.
-        let ends = if channels_first { 2 * inner } else { 0 };
-        let span = |lanes: u64| {
-            channels.saturating_mul(lanes * u64::from(SUMMED_PER_LANE) + ends) * grid.unit
-        };
+        let span = |lanes: u64| tile_span(shape, grid.load(), lanes);
         let is_split = grid.is_padded || (channels_first && span(1) > TILE_SPAN);
         let segment_values = if is_split { inner } else { values };
         let wanted = segment_values.div_ceil(u64::from(SUMMED_PER_LANE)).max(1).next_power_of_two();
@@ -162,6 +157,8 @@ impl Partition {
     /// a binding.
     pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
+        // L, where quads cover planes.
+        let plane = if grid.covers { grid.x.channel } else { 0 };
         let step_outer = self.lanes_per_run / inner;
         let step_inner = self.lanes_per_run % inner;
         let walk = |strides: Strides| {
@@ -171,14 +168,15 @@ impl Partition {
                 step_outer.wrapping_mul(sample).wrapping_add(step_inner.wrapping_mul(stride));
             [sample, channel, stride, step, sample.wrapping_sub(inner.wrapping_mul(stride))]
         };
-        let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(grid.shape.strides());
+        let [x_sample, x_channel, x_inner, x_step, x_wrap] = walk(grid.x);
         let [g_sample, g_channel, g_inner, g_step, g_wrap] = walk(grid.g);
         let [mask_origin, mask_offset] =
-            place_by_address(window.span.elements.start * grid.unit, grid.unit);
+            place_by_address(window.span.elements.start * grid.unit, grid.load());
         TileParams {
             channels: channels as u32,
             unit: 1.0,
             inner,
+            run: plane as u32,
             tiles: (window.tiles.end - window.tiles.start) as u32,
             segment_tiles: window.segment_tiles,
             last_values: self.last_values(),
@@ -258,7 +256,7 @@ impl Partition {
             channels_per_workgroup_log2: channels_per_workgroup.ilog2(),
             values: shape.values_per_channel() as f32,
             first_tile: self.first_tile(shape),
-            keeps_counts: grid.is_padded.into(),
+            keeps_counts: grid.keeps_counts().into(),
             takes: 0,
         };
         Ok((params, caps.workgroups(blocks, shape.dims())?))
@@ -273,6 +271,18 @@ impl Partition {
             .and_then(|padding| padding.positions().iter().position(|&positions| positions > 0));
         (first.unwrap_or(0) as u64 * self.segment_tiles) as u32
     }
+}
+
+/// Elements of memory from the first value of a tile of so many lanes to its last, of a shape in
+/// units of so many elements. Channels first it ends within a sample, and begins within one.
+fn tile_span(shape: &Shape, load: u64, lanes: u64) -> u64 {
+    let ends = if shape.strides().inner == 1 { 2 * shape.spatial_len() as u64 } else { 0 };
+    (shape.channels() as u64).saturating_mul(lanes * u64::from(SUMMED_PER_LANE) + ends) * load
+}
+
+/// Whether a tile of one lane would lie across more than one may, of a shape in quads.
+pub(super) fn is_beyond_a_tile(quads: &Shape) -> bool {
+    tile_span(quads, 4, 1) > TILE_SPAN
 }
 
 /// Channels side by side that together read runs of [`RUN_BYTES`] where a channel has `run` units

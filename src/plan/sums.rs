@@ -83,7 +83,7 @@ impl SumsPlan {
     /// [`LimitError`] when a tile, or what is kept per tile or channel, exceeds one binding, or a
     /// dispatch its workgroups.
     pub fn statistics(x: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
-        let grid = Grid::new(x, x.shape, caps);
+        let grid = Grid::of_sums(x, x.shape, caps);
         let partial = |subgroups| Kernel::PartialStats {
             x: caps.storage(x.dtype),
             elements: grid.elements(),
@@ -115,7 +115,7 @@ impl SumsPlan {
         caps: &DeviceCaps,
         layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
-        let grid = Grid::new(x, g.shape, caps);
+        let grid = Grid::of_sums(x, g.shape, caps);
         let upstream = Upstream {
             x: caps.storage(x.dtype),
             grad_output: caps.storage(g.dtype),
@@ -216,7 +216,7 @@ impl SumsPlan {
         let partials = windows.iter().map(|window| {
             let parts = Parts::of(&window.span, grid.unit, [x, x, g]);
             let mut params = partition.tile_params(window, grid, channels);
-            params.keeps_counts = (grid.is_padded && is_tiled).into();
+            params.keeps_counts = (grid.keeps_counts() && is_tiled).into();
             let workgroups = partition.tile_workgroups(window, dims, caps)?;
             Ok(Dispatch { variant, params, workgroups, parts })
         });

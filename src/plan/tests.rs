@@ -93,7 +93,9 @@ pub(super) fn walked(
         channel.wrapping_mul(params.x_channel),
         (start % params.inner).wrapping_mul(params.x_inner),
     ];
-    terms.into_iter().fold(0, u32::wrapping_add)
+    let address = terms.into_iter().fold(0, u32::wrapping_add);
+    // Where quads cover planes, it is that of the plane.
+    if params.run > 0 { address / 4 + start % params.inner } else { address }
 }
 
 #[test]

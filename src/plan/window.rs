@@ -86,6 +86,10 @@ struct Cut<'a> {
     /// Samples that one dispatch has lengths for.
     most_samples: u64,
     same_layout: bool,
+    /// Memory of a sample, in units.
+    sample: u64,
+    /// Elements that are bound whole: of a quad that straddles two samples too.
+    whole: u64,
 }
 
 /// The windows of a grid with grad_output beside x, in the order of their tiles; `None` where one
@@ -101,8 +105,20 @@ pub(super) fn windows(
     let x = &grid.shape;
     let most_samples = if grid.is_padded { MOST_SAMPLES } else { u64::MAX };
     let same_layout = grid.same_layout;
-    let cut = Cut { partition, shape: x, capacity, most_tiles, most_samples, same_layout };
-    let fits = x.elements() <= capacity && x.batch() as u64 <= most_samples;
+    let sample = grid.x.sample as u64;
+    let whole = if grid.covers { grid.load() } else { 1 };
+    let cut = Cut {
+        partition,
+        shape: x,
+        // The end of a window may be moved on to the end of a quad.
+        capacity: capacity.saturating_sub(whole - 1),
+        most_tiles,
+        most_samples,
+        same_layout,
+        sample,
+        whole,
+    };
+    let fits = x.batch() as u64 * sample <= capacity && x.batch() as u64 <= most_samples;
     if fits && partition.tiles <= most_tiles {
         let whole = cut.samples(0..partition.tiles, 0..x.batch() as u64);
         return Some(vec![whole]);
@@ -136,7 +152,7 @@ impl Cut<'_> {
 
     /// C·L.
     fn sample(&self) -> u64 {
-        self.shape.strides().sample as u64
+        self.sample
     }
 
     fn channels(&self) -> Range<u64> {
@@ -152,7 +168,8 @@ impl Cut<'_> {
     /// Tiles that lie in these samples, all of whose memory is bound.
     fn samples(&self, tiles: Range<u64>, samples: Range<u64>) -> Window {
         let span = Span::new(
-            samples.start * self.sample()..samples.end * self.sample(),
+            samples.start * self.sample()
+                ..(samples.end * self.sample()).next_multiple_of(self.whole),
             samples.start * self.sample(),
         )
         .at_sample(samples.start);

@@ -11,17 +11,18 @@ macro_rules! parts {
 
 parts! {
     "accumulated" "activation" "addresses" "affine" "center" "center_bits" "centering" "channel"
-    "channel_coefficients" "choose" "choose_element" "combine" "curve_elu" "curve_exponential"
-    "curve_gelu" "curve_gelu_tanh" "curve_hardswish" "curve_relu6" "curve_sigmoid" "curve_silu"
-    "curves" "decode_f16" "deviations" "double" "double_coefficients" "double_gradient"
-    "double_ratio" "double_sums" "double_terms" "element" "encode" "ends" "entries"
-    "exact_grad_sums" "exact_moments" "exact_running" "finish_grad" "finish_stats" "finite" "flat"
-    "four" "grad_sums" "gradient" "grid" "input_gradient" "integer_sums" "integers" "inverse_root"
-    "lane_stats" "lanes" "load" "long" "marks" "mask_by_address" "mask_by_invocation" "merge"
-    "merge_fours" "merge_stats" "merge_sums" "merge_tile" "merge_words" "packed" "padding" "rank_grad_sums" "rank_gradients"
-    "rank_integers" "rank_stats" "rank_weights" "reduce" "running" "running_update" "runs" "settled"
-    "settled_element" "store" "tail" "takes" "tile" "tile_stats" "tile_sums" "transpose" "upstream"
-    "wide" "wide_digits" "words" "write_grad_input" "write_y"
+    "channel_coefficients" "choose" "choose_element" "combine" "covering" "curve_elu"
+    "curve_exponential" "curve_gelu" "curve_gelu_tanh" "curve_hardswish" "curve_relu6"
+    "curve_sigmoid" "curve_silu" "curves" "decode_f16" "deviations" "double" "double_coefficients"
+    "double_gradient" "double_ratio" "double_sums" "double_terms" "element" "encode" "ends"
+    "entries" "exact_grad_sums" "exact_moments" "exact_running" "finish_grad" "finish_stats"
+    "finite" "flat" "four" "grad_sums" "gradient" "grid" "input_gradient" "integer_sums" "integers"
+    "inverse_root" "lane_stats" "lanes" "load" "long" "marks" "mask_by_address" "mask_by_invocation"
+    "merge" "merge_fours" "merge_stats" "merge_sums" "merge_tile" "merge_words" "packed" "padding"
+    "pivot" "rank_grad_sums" "rank_gradients" "rank_integers" "rank_stats" "rank_weights" "reduce"
+    "running" "running_update" "runs" "settled" "settled_element" "store" "strides" "tail" "takes"
+    "tile" "tile_stats" "tile_sums" "transpose" "upstream" "wide" "wide_digits" "words"
+    "write_grad_input" "write_y"
 }
 
 /// A file of `shaders/parts`.

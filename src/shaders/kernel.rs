@@ -24,6 +24,9 @@ pub enum Elements {
     Quads,
     /// Four values of neighbouring channels that lie next to each other.
     FourChannels,
+    /// Four values that lie next to each other, of which those of one channel count: the quads that
+    /// cover a plane. By kernels that sum.
+    Covering,
     /// Four values that lie next to each other, by kernels that write in the order of addresses.
     Flat {
         /// They may be of two channels that meet among them.

@@ -115,7 +115,10 @@ impl Variant {
         };
         set("GLSL_430", dialect == Dialect::Glsl430);
         set("QUADS", kernel.elements() != Elements::Single);
-        set("ONE_CHANNEL_QUADS", kernel.elements() == Elements::Quads);
+        let covers = kernel.elements() == Elements::Covering;
+        set("ONE_CHANNEL_QUADS", kernel.elements() == Elements::Quads || covers);
+        set("COVERING", covers);
+        set("TAILS", kernel.elements() == Elements::Quads);
         set("FOUR_CHANNELS", kernel.elements() == Elements::FourChannels);
         set("FLAT", kernel.is_flat());
         set("STRADDLES", kernel.elements() == Elements::Flat { straddles: true });

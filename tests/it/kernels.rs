@@ -2,6 +2,7 @@
 //! `tests/hostile` runs some of them on what a hostile compiler makes of the kernels.
 
 mod centers;
+mod covering;
 mod finishing;
 mod flags;
 mod flat;

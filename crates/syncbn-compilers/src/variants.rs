@@ -88,6 +88,7 @@ impl Shader {
         let form = match variant.kernel.elements() {
             Elements::Single => "single values",
             Elements::Quads => "quads",
+            Elements::Covering => "covering quads",
             Elements::FourChannels => "four channels",
             Elements::Flat { straddles: false } => "flat quads",
             Elements::Flat { straddles: true } => "straddling quads",

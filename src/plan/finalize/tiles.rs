@@ -12,7 +12,7 @@ use crate::shaders::{
 /// Most bytes of activations that a pass in one kernel binds. The last cache of most GPUs holds so
 /// many, and the kernel saves dispatches. Larger tensors are better written in the order of
 /// addresses than tile by tile: a part of a line that leaves the cache costs a read.
-const MOST_FUSED_BYTES: u64 = 8 << 20;
+pub(in crate::plan) const MOST_FUSED_BYTES: u64 = 8 << 20;
 
 impl Merge {
     /// Whether it takes the tiles of its rank.

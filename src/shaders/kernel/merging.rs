@@ -83,7 +83,8 @@ impl Kernel {
     /// This kernel of [`finishing`](Self::finishing) fused with `apply`, which writes an
     /// activation: the only kernel of its pass. `None` where no kernel does all of it: where that
     /// would bind more than eight buffers, for a pass in place, where the statistics are constants
-    /// for the gradient, or where an invocation owns words of the output.
+    /// for the gradient, where an invocation owns words of the output, or where quads cover planes,
+    /// of which it would write values of the neighbours.
     pub fn fused(self, apply: Self) -> Option<Self> {
         match (self, apply) {
             (
@@ -105,7 +106,11 @@ impl Kernel {
                 }),
             ) => {
                 let finishes = Some(Finish::Output { y, activation, curved });
-                let is_written = elements != Elements::Single || y == DType::F32;
+                let is_written = match elements {
+                    Elements::Covering => false,
+                    Elements::Single => y == DType::F32,
+                    _ => true,
+                };
                 is_written.then_some(Self::PartialStats { x, elements, subgroups, finishes })
             }
             (
@@ -120,8 +125,11 @@ impl Kernel {
                 // It writes, so it converts as the kernel that writes.
                 let upstream = Upstream { x, grad_output, ..upstream };
                 let finishes = Some(FinishGrad::Input);
-                let is_f32 = upstream.x.dtype() == DType::F32;
-                let is_written = upstream.elements != Elements::Single || is_f32;
+                let is_written = match upstream.elements {
+                    Elements::Covering => false,
+                    Elements::Single => upstream.x.dtype() == DType::F32,
+                    _ => true,
+                };
                 is_written.then_some(Self::PartialGradSums { upstream, subgroups, finishes })
             }
             _ => None,

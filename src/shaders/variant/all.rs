@@ -62,7 +62,7 @@ fn merging(elements: Elements) -> &'static [bool] {
 fn statistics() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for x in Storage::ALL {
-        for elements in ELEMENTS {
+        for elements in ELEMENTS.into_iter().chain([Elements::Covering]) {
             for &subgroups in merging(elements) {
                 let kernel = Kernel::PartialStats { x, elements, subgroups, finishes: None };
                 let forms = [RunningForm::Entries, RunningForm::Vectors];
@@ -164,7 +164,7 @@ fn upstreams() -> Vec<Upstream> {
 
 fn gradient_sums() -> Vec<Kernel> {
     let mut kernels = Vec::new();
-    for upstream in upstreams() {
+    for upstream in upstreams().into_iter().chain(addressed_as(&[Elements::Covering])) {
         for &subgroups in merging(upstream.elements) {
             let kernel = Kernel::PartialGradSums { upstream, subgroups, finishes: None };
             kernels.push(kernel);
@@ -205,16 +205,21 @@ fn double_gradients() -> Vec<Kernel> {
     upstreams().into_iter().filter(is_alike).flat_map(of_upstream).collect()
 }
 
-fn gradients() -> Vec<Kernel> {
-    let mut kernels = Vec::new();
-    // Quads of one channel and flat ones go by the same things, but for a layout and the order of a mask.
-    let is_flat = |upstream: &Upstream| {
+/// What kernels read that go by quads which may straddle channels, instead of quads of one: the same,
+/// but for another layout of grad_output and the order of a mask.
+fn addressed_as(elements: &[Elements]) -> Vec<Upstream> {
+    let is_addressed = |upstream: &Upstream| {
         let by_tiles = upstream.active == Active::Masked(MaskOrder::ByInvocation);
         upstream.elements == Elements::Quads && !upstream.strided && !by_tiles
     };
-    let flat = upstreams().into_iter().filter(is_flat);
-    let flat = flat.flat_map(|upstream| FLAT.map(|elements| Upstream { elements, ..upstream }));
-    for upstream in upstreams().into_iter().chain(flat) {
+    let like = upstreams().into_iter().filter(is_addressed);
+    let each = |upstream| elements.iter().map(move |&elements| Upstream { elements, ..upstream });
+    like.flat_map(each).collect()
+}
+
+fn gradients() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for upstream in upstreams().into_iter().chain(addressed_as(&FLAT)) {
         for batch_statistics in [false, true] {
             for grad_residual in [false, true] {
                 let gradient =

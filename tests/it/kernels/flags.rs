@@ -152,11 +152,18 @@ fn a_term_that_is_left_out_is_missed() {
     let (g, x) = (Role::GradOutput, Role::Input);
     // A value that is not looked at, and a sum.
     let plants: [(_, _, _, Values, _, _); 6] = [
-        (&of_stats, " | is_not_finite_element(settled(load_x(walk.x)))", "", small, x, 3),
-        (&of_stats, "found | is_not_finite_element", "is_not_finite_element", small, x, 3),
+        (
+            &of_stats,
+            " | (is_not_finite_element(settled(load_x(walk.x))) & counted_at(walk))",
+            "",
+            small,
+            x,
+            3,
+        ),
+        (&of_stats, "found | (is_not_finite_element", "(is_not_finite_element", small, x, 3),
         (&of_stats, "is_not_finite_element(squares)", "B(false)", small, x, 3),
-        (&of_grads, " | is_not_finite_element(settled(g))", "", small, g, 2),
-        (&of_grads, " | is_not_finite_element(settled(x))", "", large, x, 3),
+        (&of_grads, " | (is_not_finite_element(settled(g)) & counted_at(walk))", "", small, g, 2),
+        (&of_grads, " | (is_not_finite_element(settled(x)) & counted_at(walk))", "", large, x, 3),
         (&of_grads, "any(is_not_finite_element(dy_deviation))", "false", small, g, 2),
     ];
     for (dispatch, term, planted, values, role, word) in plants {

@@ -96,7 +96,8 @@ fn active(y: &[u32], dtype: DType) -> Vec<bool> {
 fn check(shape: &Shape, types: Types, kernel: &str, seed: u64) -> usize {
     let [x, g] = [types.x, types.other].map(|dtype| Activation { shape, dtype });
     let what = format!("{:?}, {types:?}, {kernel}", shape.dims());
-    let epilogue = if seed.is_multiple_of(2) { Epilogue::ADD_RELU } else { Epilogue::leaky_relu(0.25) };
+    let epilogue =
+        if seed.is_multiple_of(2) { Epilogue::ADD_RELU } else { Epilogue::leaky_relu(0.25) };
     let epilogue = epilogue.after_residual();
     let plain = LayerFlags { weight: true, bias: true, epilogue, mask: None };
     let masked = LayerFlags { mask: Some(MaskOrder::ByAddress), ..plain };
