@@ -23,24 +23,24 @@ struct Gradients {
     of_residual: U,
 }
 
-// Those of the quad x with grad_output g, of a channel.
-fn gradients_of(x: V, g: V, address: u32, channel: u32) -> Gradients {
+// Those of the quad x with residual r and grad_output g, of a channel.
+fn gradients_of(x: V, r: V, g: V, address: u32, channel: u32) -> Gradients {
     let coefficients = grad_coefficients_of(channel);
-    let passed = upstream_of(g, x, address, 0u, coefficients.affine);
+    let passed = upstream_of(g, x, r, address, 0u, coefficients.affine);
     return Gradients(gradient_of(x, passed, coefficients), bitcast<U>(passed));
 }
 
-fn gradients_at(place: Place, x: V, g: V) -> Gradients {
-    return gradients_of(x, g, place.address, place.channel);
+fn gradients_at(place: Place, x: V, r: V, g: V) -> Gradients {
+    return gradients_of(x, r, g, place.address, place.channel);
 }
 
 #if STRADDLES
 // Gradients with the values of the next channel as that has them.
-fn straddled(gradients: Gradients, place: Place, x: V, g: V) -> Gradients {
+fn straddled(gradients: Gradients, place: Place, x: V, r: V, g: V) -> Gradients {
     if (!is_straddling(place)) {
         return gradients;
     }
-    let behind = gradients_of(x, g, place.address, channel_behind(place));
+    let behind = gradients_of(x, r, g, place.address, channel_behind(place));
     let is_first = of_first_channel(place);
     return Gradients(
         choose_element(behind.of_input, gradients.of_input, is_first),
@@ -91,15 +91,19 @@ fn main(
     let xb = x_of_gradient(b.address);
     let xc = x_of_gradient(c.address);
     let xd = x_of_gradient(d.address);
-    var of_a = gradients_at(a, xa, ga);
-    var of_b = gradients_at(b, xb, gb);
-    var of_c = gradients_at(c, xc, gc);
-    var of_d = gradients_at(d, xd, gd);
+    let ra = residual_at(a.address);
+    let rb = residual_at(b.address);
+    let rc = residual_at(c.address);
+    let rd = residual_at(d.address);
+    var of_a = gradients_at(a, xa, ra, ga);
+    var of_b = gradients_at(b, xb, rb, gb);
+    var of_c = gradients_at(c, xc, rc, gc);
+    var of_d = gradients_at(d, xd, rd, gd);
 #if STRADDLES
-    of_a = straddled(of_a, a, xa, ga);
-    of_b = straddled(of_b, b, xb, gb);
-    of_c = straddled(of_c, c, xc, gc);
-    of_d = straddled(of_d, d, xd, gd);
+    of_a = straddled(of_a, a, xa, ra, ga);
+    of_b = straddled(of_b, b, xb, rb, gb);
+    of_c = straddled(of_c, c, xc, rc, gc);
+    of_d = straddled(of_d, d, xd, rd, gd);
 #endif
     store(a.address, of_a);
     store(b.address, of_b);

@@ -22,18 +22,18 @@
 @group(0) @binding(7) var<storage, read_write> mask: array<u32>;
 #endif
 
-// The bits of v of the quad x, of the channel of its first value.
-fn value_at(place: Place, x: V) -> U {
-    return value_of(x, place.address, affine_of(place.channel));
+// The bits of v of the quad x with residual r, of the channel of its first value.
+fn value_at(place: Place, x: V, r: V) -> U {
+    return value_with(x, r, affine_of(place.channel));
 }
 
 #if STRADDLES
 // v with the values of the next channel as that has them.
-fn straddled(v: U, place: Place, x: V) -> U {
+fn straddled(v: U, place: Place, x: V, r: V) -> U {
     if (!is_straddling(place)) {
         return v;
     }
-    let behind = value_of(x, place.address, affine_of(channel_behind(place)));
+    let behind = value_with(x, r, affine_of(channel_behind(place)));
     return choose_element(behind, v, of_first_channel(place));
 }
 #endif
@@ -47,15 +47,19 @@ fn write_four(a: Place) -> u32 {
     let xb = load_x(b.address);
     let xc = load_x(c.address);
     let xd = load_x(d.address);
-    var va = value_at(a, xa);
-    var vb = value_at(b, xb);
-    var vc = value_at(c, xc);
-    var vd = value_at(d, xd);
+    let ra = residual_at(a.address);
+    let rb = residual_at(b.address);
+    let rc = residual_at(c.address);
+    let rd = residual_at(d.address);
+    var va = value_at(a, xa, ra);
+    var vb = value_at(b, xb, rb);
+    var vc = value_at(c, xc, rc);
+    var vd = value_at(d, xd, rd);
 #if STRADDLES
-    va = straddled(va, a, xa);
-    vb = straddled(vb, b, xb);
-    vc = straddled(vc, c, xc);
-    vd = straddled(vd, d, xd);
+    va = straddled(va, a, xa, ra);
+    vb = straddled(vb, b, xb, rb);
+    vc = straddled(vc, c, xc, rc);
+    vd = straddled(vd, d, xd, rd);
 #endif
     y[a.address] = stored(activated(va));
     y[b.address] = stored(activated(vb));
@@ -77,7 +81,7 @@ fn write_four(a: Place) -> u32 {
 // Why it is fast: the kernel is memory-bound, and a tile of a short plane has many pieces of memory
 // that begin and end within a cache line. Here the stores of a workgroup fill every line that they
 // touch.
-// * Four loads are in flight before the first is used, and nothing is stored before all are.
+// * Four loads of each are in flight before the first is used, and nothing is stored before all are.
 // * An invocation divides twice, for its first channel, and twice more for its fifth quad.
 //   Coefficients come from a cache: neighbours are of few channels.
 // * Few quads straddle, and values of theirs alone are formed twice. Where L is a multiple of four,

@@ -91,13 +91,27 @@ fn deviation_of(x: V, affine: Affine) -> V {
     return difference(x * affine.unit, affine.pivot);
 }
 
+// The residual of an element at an address, 0 where none is added.
+fn residual_at(address: u32) -> V {
+#if RESIDUAL
+    return load_residual(address);
+#else
+    return V(0.0);
+#endif
+}
+
 // The bits of v of an element x at an address.
 fn value_of(x: V, address: u32, affine: Affine) -> U {
+    return value_with(x, residual_at(address), affine);
+}
+
+// The same with a residual that is loaded.
+fn value_with(x: V, residual_of_x: V, affine: Affine) -> U {
     // The product is rounded everywhere: with an activation and without, in both passes, on every
     // device the bits of v are the same.
     var v = settled(deviation_of(x, affine) * affine.scale) + affine.shift;
 #if RESIDUAL
-    v = settled(v) + load_residual(address);
+    v = settled(v) + residual_of_x;
 #endif
     return nan_where(affine.not_finite, bitcast<U>(v));
 }

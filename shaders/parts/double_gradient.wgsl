@@ -33,7 +33,7 @@ fn double_gradient_at(address: u32, g_address: u32, step: u32, own: DoubleCoeffi
     let gradient = own.factor * projected + (own.of_v.c * h + own.of_v.d);
     let not_finite = own.affine.not_finite | is_not_finite_element(own.of_v.d);
 #if ACTIVATION
-    let passes = was_active(x, address, step, own.affine);
+    let passes = was_active(x, residual_at(address), address, step, own.affine);
     let gated = select(scaled_by_slope(gradient), gradient, passes);
     // A slope of 0 makes any value 0, NaN too.
     let is_cut = !passes & B(params.slope == 0.0);

@@ -63,7 +63,7 @@ fn begin_upstream(walk: Walk, invocation: u32) {
 }
 
 #if !CURVED
-fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
+fn was_active(x: V, r: V, address: u32, step: u32, affine: Affine) -> B {
 #if MASK_BY_INVOCATION
     return noted_active(own_mask, step);
 #else
@@ -74,7 +74,7 @@ fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
     return active_at(address, mask[mask_word_at(address)]);
 #endif
 #else
-    return is_active(value_of(x, address, affine));
+    return is_active(value_with(x, r, affine));
 #endif
 #endif
 }
@@ -82,16 +82,16 @@ fn was_active(x: V, address: u32, step: u32, affine: Affine) -> B {
 
 // Of the element x at an address, the lane's `step`th.
 fn upstream(x: V, address: u32, g_address: u32, step: u32, affine: Affine) -> V {
-    return upstream_of(load_grad_output(g_address), x, address, step, affine);
+    return upstream_of(load_grad_output(g_address), x, residual_at(address), address, step, affine);
 }
 
-// The same of a grad_output that is loaded.
-fn upstream_of(g: V, x: V, address: u32, step: u32, affine: Affine) -> V {
+// The same of a grad_output and a residual r that are loaded.
+fn upstream_of(g: V, x: V, r: V, address: u32, step: u32, affine: Affine) -> V {
 #if CURVED
-    return differentiated(g, value_of(x, address, affine));
+    return differentiated(g, value_with(x, r, affine));
 #else
 #if ACTIVATION
-    return select(scaled_by_slope(g), g, was_active(x, address, step, affine));
+    return select(scaled_by_slope(g), g, was_active(x, r, address, step, affine));
 #else
     return g;
 #endif

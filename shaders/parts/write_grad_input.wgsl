@@ -28,7 +28,7 @@ fn coefficients_of_only(walk: Walk, affine: Affine) -> GradCoefficients {
 
 fn write_element(at: Addresses, x: V, g: V, step: u32, of_channel: GradCoefficients) {
     if (at.is_inside) {
-        let before_activation = upstream_of(g, x, at.x, step, of_channel.affine);
+        let before_activation = upstream_of(g, x, residual_at(at.x), at.x, step, of_channel.affine);
         grad_input[at.x] = stored(gradient_of(x, before_activation, of_channel));
     }
 }

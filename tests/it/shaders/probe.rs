@@ -271,14 +271,16 @@ fn both_passes_form_what_is_activated_by_the_source_of_the_kernels() {
     // A kernel that adds a residual before an activation.
     let source = |variant: &Variant| variant.source_in(Dialect::Glsl430);
     let is_full = |source: &String| {
-        source.contains("settled(v) + load_residual") && source.contains("is_active(v) | is_nan(v)")
+        source.contains("return load_residual") && source.contains("is_active(v) | is_nan(v)")
     };
     let kernel = Variant::all()
         .iter()
         .map(source)
         .find(is_full)
         .expect("normalize with an activation and a residual");
-    for name in ["value_of", "is_active", "scaled_by_slope", "affine_of"] {
+    for name in
+        ["value_of", "value_with", "residual_at", "is_active", "scaled_by_slope", "affine_of"]
+    {
         for question in [Question::Forward, Question::Backward] {
             assert_eq!(function(&question.source(), name), function(&kernel, name), "{question:?}");
         }
