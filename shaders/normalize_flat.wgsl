@@ -1,7 +1,7 @@
 // The normalized, activated output channels first where planes are short, or of f32: the formula of
 // `normalize`, in the order of addresses.
 //
-// Dispatch: one workgroup per 1024 quads of y, 2048 with a mask. Nothing runs next: y is the result.
+// Dispatch: one workgroup per 1024 quads of y. Nothing runs next: y is the result.
 
 #import flat
 #import load(x)
@@ -18,8 +18,10 @@
 #if KEEPS_MASK
 #import mask_by_address
 
-// 32 values to a word
+// 32 values to a word, half of them of one invocation
 @group(0) @binding(7) var<storage, read_write> mask: array<u32>;
+
+var<workgroup> noted: array<u32, 256>;
 #endif
 
 // The bits of v of the quad x with residual r, of the channel of its first value.
@@ -39,7 +41,11 @@ fn straddled(v: U, place: Place, x: V, r: V) -> U {
 #endif
 
 // Writes y at a place and at the next three of the invocation; returns which values were active.
+#if KEEPS_MASK
 fn write_four(a: Place) -> u32 {
+#else
+fn write_four(a: Place) {
+#endif
     let b = next_place(a, a);
     let c = next_place(b, a);
     let d = next_place(c, a);
@@ -67,26 +73,24 @@ fn write_four(a: Place) -> u32 {
     y[d.address] = stored(activated(vd));
 #if KEEPS_MASK
     return noted_of(is_active(va), is_active(vb), is_active(vc), is_active(vd));
-#else
-    return 0u;
 #endif
 }
 
-//     for four quads of this invocation, and with a mask for four more:
+//     for the four quads of this invocation:
 //         v = (x·unit − pivot)·scale + shift + residual, of the channel of its first value
 //     for those that straddle two channels: v of the next channel behind the border
 //     for all four:  y = act(v), noted = noted, with four bits of v > 0
-//     mask = noted
+//     barrier; mask = noted of two invocations
 //
 // Why it is fast: the kernel is memory-bound, and a tile of a short plane has many pieces of memory
 // that begin and end within a cache line. Here the stores of a workgroup fill every line that they
 // touch.
 // * Four loads of each are in flight before the first is used, and nothing is stored before all are.
-// * An invocation divides twice, for its first channel, and twice more for its fifth quad.
-//   Coefficients come from a cache: neighbours are of few channels.
+// * An invocation divides twice, for its first channel. Coefficients come from a cache: neighbours
+//   are of few channels.
 // * Few quads straddle, and values of theirs alone are formed twice. Where L is a multiple of four,
 //   none does, and that is an #if: a driver without branches would form all of them twice.
-// * An invocation owns a word of the mask, and neighbours own neighbouring ones: no atomics.
+// * No atomics for the mask, and one barrier at the end.
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) invocation: u32,
@@ -94,21 +98,22 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
     let index = workgroup.x + workgroup.y * workgroups.x;
-    if (!has_quads(index)) {
-        return;
-    }
     let stretch = stretch_of(index);
     let first = first_place(invocation, stretch);
-    if (is_past_end(first.address)) {
-        return;
-    }
-    let noted = write_four(first);
+    let is_there = has_quads(index) && !is_past_end(first.address);
 #if KEEPS_MASK
-    var noted_behind = 0u;
-    let fifth = first.address + 1024u;
-    if (!is_past_end(fifth)) {
-        noted_behind = write_four(place_of(fifth));
+    noted[invocation] = 0u;
+    if (is_there) {
+        noted[invocation] = write_four(first);
     }
-    mask[params.mask_origin + stretch * MASK_WORDS + invocation] = noted | (noted_behind << 16u);
+    workgroupBarrier();
+    if (has_quads(index) && invocation < MASK_WORDS) {
+        mask[params.mask_origin + stretch * MASK_WORDS + invocation] =
+            noted[invocation] | (noted[invocation + MASK_WORDS] << 16u);
+    }
+#else
+    if (is_there) {
+        write_four(first);
+    }
 #endif
 }

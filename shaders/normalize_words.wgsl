@@ -73,7 +73,7 @@ fn main(
     }
 #if KEEPS_MASK
     if (2u * word_of(invocation, block, 0u) < params.end_element) {
-        mask[params.mask_origin + block * MASK_WORDS + invocation] = noted;
+        mask[params.mask_origin + block * 2u * MASK_WORDS + invocation] = noted;
     }
 #endif
 }

@@ -14,13 +14,8 @@
 #import padding
 #import runs
 
-#if KEEPS_MASK
-// Quads of a workgroup: 256 invocations have eight each, those of one word of the mask.
-const QUADS_PER_WORKGROUP: u32 = 2048u;
-#else
 // Quads of a workgroup: 256 invocations have four each.
 const QUADS_PER_WORKGROUP: u32 = 1024u;
-#endif
 
 // Where a quad lies.
 struct Place {
@@ -46,11 +41,7 @@ fn stretch_of(workgroup: u32) -> u32 {
 
 // The first quad of an invocation in a stretch.
 fn first_place(invocation: u32, stretch: u32) -> Place {
-    return place_of(stretch * QUADS_PER_WORKGROUP + invocation);
-}
-
-// Divides twice.
-fn place_of(quad: u32) -> Place {
+    let quad = stretch * QUADS_PER_WORKGROUP + invocation;
     let run = run_at(4u * quad);
     return Place(quad, run.channel, run.left);
 }

@@ -22,7 +22,7 @@ var<private> own_mask: MaskWord;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;        // as forward wrote it
 
 #if FLAT
-// The quads of this invocation are among the eight of one word.
+// The quads of this invocation are four of the eight of one word.
 var<private> own_mask: u32;
 
 // Comes before the first quad of an invocation, which is at this address.

@@ -6,7 +6,7 @@
 #import runs
 
 #if KEEPS_MASK
-// Those of one word of the mask: pairs, and 256 pairs from one to the next.
+// Those of one word of the mask: eight pairs, 128 pairs from one to the next.
 const WORDS_PER_INVOCATION: u32 = 16u;
 #else
 const WORDS_PER_INVOCATION: u32 = 8u;
@@ -40,7 +40,9 @@ fn block_of(workgroup: u32) -> u32 {
 fn word_of(invocation: u32, block: u32, n: u32) -> u32 {
     let first = params.first_element / 2u + block * WORDS_PER_INVOCATION * 256u;
 #if KEEPS_MASK
-    return first + (n >> 1u) * 512u + 2u * invocation + (n & 1u);
+    let pair = (invocation >> 7u) * 1024u + (invocation & 127u)
+        + ((n >> 1u) & 3u) * 256u + (n >> 3u) * 128u;
+    return first + 2u * pair + (n & 1u);
 #else
     return first + n * 256u + invocation;
 #endif

@@ -151,11 +151,10 @@ impl ApplyPlan {
             Dispatch { variant, params, workgroups, parts: Parts::of(span, unit, [x, output, g]) }
         };
         let dispatches: Result<Vec<_>, LimitError> = if kernel.is_flat() {
-            let group_elements = flat::group_elements(kernel);
-            let most = caps.most_workgroups().saturating_mul(group_elements);
+            let most = caps.most_workgroups().saturating_mul(flat::GROUP_ELEMENTS);
             let runs = runs(x.shape, capacity.min(most), layer.mask).ok_or(too_large)?;
             let dispatch_of = |run: &Run| {
-                let groups = u64::from(run.end_element).div_ceil(group_elements);
+                let groups = u64::from(run.end_element).div_ceil(flat::GROUP_ELEMENTS);
                 let workgroups = caps.workgroups(groups, dims)?;
                 Ok(dispatch(&run.span, flat::params(run, x.shape), workgroups))
             };

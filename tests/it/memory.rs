@@ -110,13 +110,13 @@ fn a_step_of_resnet_50_keeps_no_output_and_allocates_nothing_near_the_size_of_an
 
             let bytes = 4 * (32 * channels * size * size) as u64;
             let keeps_mask = mask && epilogue == Epilogue::ADD_RELU;
-            // One bit per value. Planes of 7·7: of whole groups of 8192 values in the order of
+            // One bit per value. Planes of 7·7: of whole groups of 4096 values in the order of
             // addresses. Others: of whole tiles, of 64 values, as quads, of each lane; up
             // to 256 lanes, or as many as 64 values each would take.
             let values = 32 * size * size;
             let tile = 64 * values.div_ceil(64usize).next_power_of_two().min(256);
             let mask_bytes = if size % 2 == 1 {
-                ((channels * values).div_ceil(8192) * 1024) as u64
+                ((channels * values).div_ceil(4096) * 512) as u64
             } else {
                 (channels * values.div_ceil(tile) * tile / 8) as u64
             };

@@ -79,7 +79,7 @@ params! {
         run_end: u32,
         /// 1 where grad_output has the addresses of x.
         same_layout: u32,
-        /// First word of the 8192 values in a mask by address among which address 0 is.
+        /// First word of the 4096 values in a mask by address among which address 0 is.
         mask_origin: u32,
         /// Elements of these values before address 0.
         mask_offset: u32,

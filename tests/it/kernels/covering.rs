@@ -180,7 +180,7 @@ fn gradient_sums_are_those_of_the_channel_whatever_its_neighbours_hold() {
             let x = problem.activation();
             let plan = SumsPlan::gradient(x, x, &PORTABLE, layer).expect("limits").expect("values");
             // Every bit of a mask is 1.
-            let mask = vec![u32::MAX; problem.values.len().div_ceil(8192) * 256];
+            let mask = vec![u32::MAX; problem.values.len().div_ceil(4096) * 128];
             let found = problem.sums(&plan, |role| match role {
                 Role::Input | Role::Residual => stored(&problem.values),
                 Role::GradOutput => stored(&problem.gradients),

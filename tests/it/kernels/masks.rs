@@ -17,8 +17,8 @@ use super::flat::{SHAPES, WIDE, contents, values};
 /// Bindings so small that a mask is of several runs, each of whole groups of its words, where many
 /// invocations run in step: short planes of whole quads have such a mask there only.
 const SMALL: DeviceCaps = DeviceCaps { max_binding_bytes: 40_000, ..WIDE };
-/// Values that share a group of 256 words, and those of the same word four by four.
-const GROUP: usize = 8192;
+/// Values that share a group of 128 words, and from one quad of an invocation to its next.
+const GROUP: usize = 4096;
 const STEP: usize = 1024;
 
 /// What the kernels are given for a tensor of a role: finite centers, because of a NaN a mask says
@@ -79,8 +79,9 @@ fn mask_of(is_active: &[bool]) -> Vec<u32> {
     let mut words = vec![0; is_active.len().div_ceil(GROUP) * GROUP / 32];
     for (address, _) in is_active.iter().enumerate().filter(|(_, active)| **active) {
         let in_group = address % GROUP;
-        let word = address / GROUP * (GROUP / 32) + in_group % STEP / 4;
-        words[word] |= 1 << (4 * (in_group / STEP) + address % 4);
+        let word = address / GROUP * (GROUP / 32) + in_group % (STEP / 2) / 4;
+        let half = in_group % STEP / (STEP / 2);
+        words[word] |= 1 << (16 * half + 4 * (in_group / STEP) + address % 4);
     }
     words
 }
