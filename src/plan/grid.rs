@@ -173,3 +173,57 @@ fn quads(x: &Shape) -> Option<(Shape, bool)> {
     };
     Some((shape.ok()?, of_four_channels))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::SumsPlan;
+    use crate::shaders::TileParams;
+
+    /// How many values count of each of the 16 quads of a lane that begins at a quad of a plane, of
+    /// a channel whose planes begin at some value of a quad.
+    fn counts(params: &TileParams, first_quad: u32, first_value: u32) -> Vec<u32> {
+        let [mut plane, mut quad] = [first_value, first_quad];
+        let step = 1 << params.lanes_per_run_log2;
+        let of_quad = |plane: u32, quad: u32| {
+            let values = (4 * quad..4 * quad + 4).map(|value| value.wrapping_sub(plane % 4));
+            values.filter(|&value| value < params.run).count() as u32
+        };
+        let mut counts = Vec::new();
+        for _ in 0..16 {
+            counts.push(of_quad(plane, quad));
+            plane += (quad + step) / params.inner * params.x_sample;
+            quad = (quad + step) % params.inner;
+        }
+        counts
+    }
+
+    #[test]
+    fn eight_quads_that_cover_planes_have_two_fifths_of_the_values_of_a_lane() {
+        let mut worst: f64 = 0.0;
+        for dims in (13..140).flat_map(|inner| (1..5).map(move |channels| [64, channels, inner])) {
+            let shape = Shape::new(&dims, Layout::ChannelsFirst).expect("a shape");
+            let x = Activation { shape: &shape, dtype: DType::BF16 };
+            let plan = SumsPlan::statistics(x, &DeviceCaps::PORTABLE).expect("limits");
+            let plan = plan.expect("values");
+            let params = &plan.partials[0].params;
+            let is_covered = plan.partials[0].variant.kernel.elements() == Elements::Covering;
+            assert_eq!(is_covered, !dims[2].is_multiple_of(4), "{dims:?}");
+            if !is_covered {
+                continue;
+            }
+            for (quad, value) in (0..params.inner).flat_map(|quad| (0..4).map(move |v| (quad, v))) {
+                let counts = counts(params, quad, value);
+                for elements in 1..=16 {
+                    let all: u32 = counts[..elements].iter().sum();
+                    let of_pivot: u32 = counts[..elements.min(8)].iter().sum();
+                    let of_first: u32 = counts[..elements.min(4)].iter().sum();
+                    // The first value of a lane is among the first four quads.
+                    assert_eq!(all == 0, of_first == 0, "{dims:?} {quad} {value} {elements}");
+                    worst = worst.max(f64::from(all) / f64::from(of_pivot.max(1)));
+                }
+            }
+        }
+        assert!(worst > 1.9 && worst <= 2.5, "{worst}");
+    }
+}
