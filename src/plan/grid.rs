@@ -22,8 +22,8 @@ pub(super) struct Grid {
     pub x: Strides,
     /// Elements in which memory is counted: 1, or 4 where units are quads of a channel or of four.
     pub unit: u64,
-    /// Whether units are the quads that cover planes.
-    pub covers: bool,
+    /// L where units are the quads that cover planes, 0 otherwise.
+    pub plane: u64,
     /// Whether the elements of a unit are of four channels; of one channel otherwise.
     pub four_channels: bool,
     /// Whether grad_output lies as x does.
@@ -66,7 +66,7 @@ impl Grid {
         match covering {
             Ok(shape) if is_covered && !is_beyond_a_tile(&shape) => {
                 let x = Strides { inner: 0, ..strides };
-                Self { shape, x, covers: true, ..single }
+                Self { shape, x, plane: inner as u64, ..single }
             }
             _ => single,
         }
@@ -86,7 +86,7 @@ impl Grid {
                 shape: x.clone().with_padding(None),
                 x: x.strides(),
                 unit: 1,
-                covers: false,
+                plane: 0,
                 four_channels: false,
                 same_layout,
                 g: g_strides,
@@ -107,7 +107,7 @@ impl Grid {
             x: shape.strides(),
             shape,
             unit: 4,
-            covers: false,
+            plane: 0,
             four_channels,
             same_layout,
             g,
@@ -119,7 +119,7 @@ impl Grid {
     /// What an invocation loads at once.
     pub fn elements(&self) -> Elements {
         match (self.is_quads(), self.four_channels) {
-            _ if self.covers => Elements::Covering,
+            _ if self.covers() => Elements::Covering,
             (false, _) => Elements::Single,
             (true, false) => Elements::Quads,
             (true, true) => Elements::FourChannels,
@@ -131,9 +131,14 @@ impl Grid {
         self.is_quads() && !self.same_layout
     }
 
+    /// Whether units are the quads that cover planes.
+    pub fn covers(&self) -> bool {
+        self.plane > 0
+    }
+
     /// Whether units are quads.
     pub fn is_quads(&self) -> bool {
-        self.unit == 4 || self.covers
+        self.unit == 4 || self.covers()
     }
 
     /// Elements that an invocation loads at once.
@@ -143,7 +148,7 @@ impl Grid {
 
     /// Whether tiles have counts of their own.
     pub fn keeps_counts(&self) -> bool {
-        self.is_padded || self.covers
+        self.is_padded || self.covers()
     }
 
     /// Values of one channel that a unit has.
@@ -196,6 +201,18 @@ mod tests {
             quad = (quad + step) % params.inner;
         }
         counts
+    }
+
+    #[test]
+    fn f32_is_covered_where_no_kernel_writes_value_by_value() {
+        let elements = |batch: usize| {
+            let shape = Shape::new(&[batch, 3, 13], Layout::ChannelsFirst).expect("a shape");
+            let x = Activation { shape: &shape, dtype: DType::F32 };
+            Grid::of_sums(x, &shape, &DeviceCaps::PORTABLE).elements()
+        };
+        // 4 MiB are 1,048,576 values: 26,888 samples are the first whole quads beyond.
+        let found = [26_884, 26_888].map(elements);
+        assert_eq!(found, [Elements::Single, Elements::Covering]);
     }
 
     #[test]

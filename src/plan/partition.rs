@@ -157,8 +157,6 @@ impl Partition {
     /// a binding.
     pub(super) fn tile_params(&self, window: &Window, grid: &Grid, channels: usize) -> TileParams {
         let inner = window.inner;
-        // L, where quads cover planes.
-        let plane = if grid.covers { grid.x.channel } else { 0 };
         let step_outer = self.lanes_per_run / inner;
         let step_inner = self.lanes_per_run % inner;
         let walk = |strides: Strides| {
@@ -176,7 +174,7 @@ impl Partition {
             channels: channels as u32,
             unit: 1.0,
             inner,
-            run: plane as u32,
+            run: grid.plane as u32,
             tiles: (window.tiles.end - window.tiles.start) as u32,
             segment_tiles: window.segment_tiles,
             last_values: self.last_values(),

@@ -106,7 +106,7 @@ pub(super) fn windows(
     let most_samples = if grid.is_padded { MOST_SAMPLES } else { u64::MAX };
     let same_layout = grid.same_layout;
     let sample = grid.x.sample as u64;
-    let whole = if grid.covers { grid.load() } else { 1 };
+    let whole = if grid.covers() { grid.load() } else { 1 };
     let cut = Cut {
         partition,
         shape: x,

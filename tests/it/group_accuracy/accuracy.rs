@@ -119,6 +119,38 @@ fn lanes_whose_first_values_are_all_on_one_side_cost_nothing() {
     }
 }
 
+/// So many values that those of f32 are summed by the quads that cover a plane: short planes, whose
+/// quads are mostly shared with neighbours, and long ones.
+const COVERED: [[usize; 3]; 2] = [[28_000, 3, 13], [88, 3, 4_099]];
+
+#[test]
+fn neighbours_of_planes_of_odd_sizes_cost_nothing() {
+    for (seed, dims) in (130..).zip(COVERED) {
+        let of_channel = |_, channel: usize| [(1e6, 1.0), (0.0, 1e-3), (-1e4, 1e-2)][channel];
+        let batches = normal(&[&dims, &[3, 3, 77]], seed, of_channel);
+        check(&format!("channels far from each other, {dims:?}"), &batches);
+    }
+}
+
+#[test]
+fn the_ends_of_planes_of_odd_sizes_and_the_first_half_of_a_lane_cost_nothing() {
+    for (seed, [batch, channels, length]) in (133..).zip(COVERED) {
+        // Values of a lane's first eight of 16 quads: eight lanes go side by side.
+        let is_first_half = |at: usize| length > 512 && at % 512 < 256;
+        for beside in [1e3, 1e6] {
+            let dims = [batch, channels, length];
+            let mut batches = normal(&[&dims, &[3, 3, 77]], seed, |_, _| (1e4, 1.0));
+            for (index, value) in batches[0].values.iter_mut().enumerate() {
+                let at = index % length;
+                if at == 0 || at == length - 1 || is_first_half(at) {
+                    *value += beside;
+                }
+            }
+            check(&format!("the ends of planes beside by {beside}, {dims:?}"), &batches);
+        }
+    }
+}
+
 #[test]
 fn one_spike_over_a_constant_costs_nothing() {
     // Its square takes part in every sum on its way, and every other term is below or near half an

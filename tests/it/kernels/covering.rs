@@ -2,7 +2,7 @@
 //! they are those of the channel, whatever its neighbours hold.
 
 use syncbn::DType;
-use syncbn::Layout::ChannelsFirst;
+use syncbn::Layout::{ChannelsFirst, ChannelsLast};
 use syncbn::low_level::plan::{
     Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Role, SumsPlan,
 };
@@ -133,6 +133,13 @@ fn statistics_are_those_of_the_channel_whatever_its_neighbours_hold() {
             windows += usize::from(plan.partials.len() > 1);
             of_caps.push(problem.sums(&plan, |_| stored(&problem.values)));
         }
+        if dims[1] == 1 {
+            // Channels last, one channel lies as channels first.
+            let shape = Shape::new(&[dims[0], dims[2], 1], ChannelsLast).expect("a shape");
+            let x = Activation { shape: &shape, dtype: DType::BF16 };
+            let plan = SumsPlan::statistics(x, &PORTABLE).expect("limits").expect("values");
+            of_caps.push(problem.sums(&plan, |_| stored(&problem.values)));
+        }
         let found = &of_caps[0];
         for (channel, sums) in found.iter().enumerate() {
             let what = format!("{dims:?}, channel {channel}: {sums:?}");
@@ -162,7 +169,10 @@ fn statistics_are_those_of_the_channel_whatever_its_neighbours_hold() {
                 let own = sums.iter().enumerate().filter(|(channel, _)| is_finite(*channel));
                 own.map(|(_, sums)| *sums).collect()
             };
-            assert!(bits(&finite(other)) == bits(&finite(found)), "{dims:?}: windows change bits");
+            assert!(
+                bits(&finite(other)) == bits(&finite(found)),
+                "{dims:?}: windows or a layout change bits"
+            );
         }
     }
     assert!(windows >= 3, "only {windows} shapes have several windows");
