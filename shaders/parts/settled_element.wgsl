@@ -23,13 +23,10 @@ fn difference_if(a: V, b: V, counts: bool) -> V {
 }
 
 #if COVERING
-// The same of values that count each by itself.
-fn settled_where(v: V, counts: B) -> V {
-    return bitcast<V>(bitcast<U>(v) & choose_vec4(U(0u), U(~zero()), counts));
-}
-
+// The same of values that count each by itself. A choice, because a mask of bits would be kept in
+// registers where it is needed twice.
 fn difference_where(a: V, b: V, counts: B) -> V {
-    return settled_where(a - b, counts);
+    return select(V(0.0), difference(a, b), counts);
 }
 #endif
 
