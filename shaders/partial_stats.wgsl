@@ -26,7 +26,7 @@
 #endif
 
 //     e[0..8]  = elements of the lane; e[0] again where the tile has ended
-//     p        = mean of the values of the first four or fewer, rounded to f32
+//     p        = mean of the values of the first four or fewer (parts/pivot.wgsl), rounded to f32
 //     S1, S2   = Σ(e − p), Σ(e − p)², pairwise by fours
 //     e[8..16] : the same
 //     m        = p + S1/n, rounded to f32; S1 and S2 move to it

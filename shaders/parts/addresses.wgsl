@@ -26,15 +26,6 @@ fn current_addresses(walk: Walk) -> Addresses {
     return at;
 }
 
-// Which values count of an element at these addresses.
-fn counts_at(at: Addresses) -> B {
-#if COVERING
-    return covered(at.offset);
-#else
-    return B(at.is_inside);
-#endif
-}
-
 // Those of the lane's next element, or the stand-in's where the tile has ended.
 fn next_addresses(walk: ptr<function, Walk>, stand_in: Addresses) -> Addresses {
     let is_there = is_inside(*walk);

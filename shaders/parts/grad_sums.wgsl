@@ -21,8 +21,8 @@ fn add_values(sums: ptr<function, GradSums>, x: V, g: V, affine: Affine) {
     (*sums).dy_deviation += g * deviation_of(x, affine);
 }
 
-// Adds this lane's next element, the `step`th, if there is one. A quad at `stand_in`, which counts
-// itself, is loaded instead of none: so no load is under a branch, and those of four elements are
+// Adds this lane's next element, the `step`th, if there is one. A quad at `stand_in`, the first of the
+// lane, is loaded instead of none: so no load is under a branch, and those of four elements are
 // in flight at once. Single values are too many for that.
 fn add_element(
     sums: ptr<function, GradSums>,
@@ -34,13 +34,14 @@ fn add_element(
 #if QUADS
     let at = next_addresses(walk, stand_in);
     let x = load_x(at.x);
-    let counts = counts_at(at);
-    let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), counts);
 #if COVERING
-    // Values of x that do not count may be anything: those of other channels.
+    // Values that do not count may be anything: those of other channels.
+    let counts = covered(at.offset);
+    let g = counted(upstream(x, at.x, at.g, step, affine), counts);
     (*sums).dy += g;
-    (*sums).dy_deviation += select(V(0.0), g * deviation_of(x, affine), counts);
+    (*sums).dy_deviation += counted(g * deviation_of(x, affine), counts);
 #else
+    let g = select(V(0.0), upstream(x, at.x, at.g, step, affine), B(at.is_inside));
     add_values(sums, x, g, affine);
 #endif
 #else

@@ -1,5 +1,6 @@
 // What a lane takes its deviations from: the mean of a quarter of its values or more.
 
+#import choose
 #import element
 #import four
 #import lane_stats
@@ -7,18 +8,20 @@
 
 #if COVERING
 // The first value of a quad that counts; any, if none does.
-fn first_of_quad(x: V, offset: u32) -> f32 {
+fn first_of_quad(x: V, offset: u32) -> u32 {
     let counts = covered(offset);
-    return select(select(select(x.w, x.z, counts.z), x.y, counts.y), x.x, counts.x);
+    let bits = bitcast<U>(x);
+    return choose(choose(choose(bits.w, bits.z, counts.z), bits.y, counts.y), bits.x, counts.x);
 }
 
 // The first value of four quads that counts. If none does, none of the lane's does: it is where its
 // planes have no value in their last quad.
 fn first_of_four(four: Four) -> f32 {
     var first = first_of_quad(four.d, four.offsets.w);
-    first = select(first, first_of_quad(four.c, four.offsets.z), any(covered(four.offsets.z)));
-    first = select(first, first_of_quad(four.b, four.offsets.y), any(covered(four.offsets.y)));
-    return select(first, first_of_quad(four.a, four.offsets.x), any(covered(four.offsets.x)));
+    first = choose(first, first_of_quad(four.c, four.offsets.z), any(covered(four.offsets.z)));
+    first = choose(first, first_of_quad(four.b, four.offsets.y), any(covered(four.offsets.y)));
+    first = choose(first, first_of_quad(four.a, four.offsets.x), any(covered(four.offsets.x)));
+    return bitcast<f32>(first);
 }
 #endif
 

@@ -23,10 +23,15 @@ fn difference_if(a: V, b: V, counts: bool) -> V {
 }
 
 #if COVERING
-// The same of values that count each by itself. A choice, because a mask of bits would be kept in
-// registers where it is needed twice.
+// A value that counts, else 0. A choice between bits, because what does not count may be NaN, and
+// no and, whose mask would be kept in registers where it is needed twice.
+fn counted(v: V, counts: B) -> V {
+    return bitcast<V>(choose_vec4(U(0u), bitcast<U>(v), counts));
+}
+
+// The same of values that count each by itself.
 fn difference_where(a: V, b: V, counts: B) -> V {
-    return select(V(0.0), difference(a, b), counts);
+    return counted(difference(a, b), counts);
 }
 #endif
 

@@ -69,7 +69,7 @@ fn begin_walk(invocation: u32, workgroup: u32) -> Walk {
     walk.inner = start - samples * params.inner;
 #if COVERING
     walk.plane = x_address(segment + samples, walk.channel, 0u);
-    walk.x = (walk.plane >> 2u) + walk.inner;
+    walk.x = quad_address(walk.plane, walk.inner);
     walk.g = walk.x;
 #else
     walk.x = x_address(segment + samples, walk.channel, walk.inner);
@@ -106,7 +106,7 @@ fn step_walk(walk: ptr<function, Walk>) {
     (*walk).inner = choose(inner, inner - params.inner, wraps);
 #if COVERING
     (*walk).plane += choose(params.x_step, params.x_step + params.x_wrap, wraps);
-    (*walk).x = ((*walk).plane >> 2u) + (*walk).inner;
+    (*walk).x = quad_address((*walk).plane, (*walk).inner);
     (*walk).g = (*walk).x;
 #else
     (*walk).x += choose(params.x_step, params.x_step + params.x_wrap, wraps);

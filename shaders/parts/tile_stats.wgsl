@@ -9,7 +9,7 @@
 #import reduce
 #import settled
 
-// (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); of padded samples the count instead of the flag,
+// (tiles, C) of (m, Σ(x − m), Σ(x − m)², flag); where tiles keep counts the count instead of the flag,
 // below 0 where a value is not finite
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
 

@@ -6,7 +6,7 @@
 
 use super::finalize::MOST_FUSED_BYTES;
 use super::partition::is_beyond_a_tile;
-use super::{Activation, DeviceCaps};
+use super::{Activation, DeviceCaps, MaskOrder};
 use crate::dtype::DType;
 use crate::shaders::Elements;
 use crate::shape::{Layout, Shape, Strides};
@@ -43,9 +43,14 @@ const LEAST_COVERED: u64 = 13;
 
 impl Grid {
     /// The units of kernels that sum: quads that cover planes where they straddle channels, no
-    /// sample is padded, grad_output lies as x does, and the last quad is whole. Depends on the
-    /// shape, the layout and the storage type alone.
-    pub fn of_sums(x: Activation<'_>, g: &Shape, caps: &DeviceCaps) -> Self {
+    /// sample is padded, grad_output lies as x does, a mask does not lie as lanes walk, and the last
+    /// quad is whole. Depends on these, the shape, the layout and the storage type of x alone.
+    pub fn of_sums(
+        x: Activation<'_>,
+        g: &Shape,
+        mask: Option<MaskOrder>,
+        caps: &DeviceCaps,
+    ) -> Self {
         let single = Self::new(x, g, caps);
         let strides = x.shape.strides();
         let [channels, inner] = [x.shape.channels(), x.shape.spatial_len()];
@@ -57,11 +62,17 @@ impl Grid {
             && strides.inner == 1
             && single.same_layout
             && !single.is_padded
+            && mask != Some(MaskOrder::ByInvocation)
             && inner as u64 >= LEAST_COVERED
             && elements.is_multiple_of(4)
             && !may_be_fused;
-        // A plane begins at any of a quad's values.
-        let quads = inner.saturating_add(2) / 4 + 1;
+        // A plane begins at a multiple of the greatest common divisor of L and a quad's values.
+        let last_start = match inner % 4 {
+            0 => 0,
+            2 => 2,
+            _ => 3,
+        };
+        let quads = inner.saturating_add(last_start).saturating_sub(1) / 4 + 1;
         let covering = Shape::new(&[x.shape.batch(), channels, quads], Layout::ChannelsFirst);
         match covering {
             Ok(shape) if is_covered && !is_beyond_a_tile(&shape) => {
@@ -208,7 +219,7 @@ mod tests {
         let elements = |batch: usize| {
             let shape = Shape::new(&[batch, 3, 13], Layout::ChannelsFirst).expect("a shape");
             let x = Activation { shape: &shape, dtype: DType::F32 };
-            Grid::of_sums(x, &shape, &DeviceCaps::PORTABLE).elements()
+            Grid::of_sums(x, &shape, None, &DeviceCaps::PORTABLE).elements()
         };
         // 4 MiB are 1,048,576 values: 26,888 samples are the first whole quads beyond.
         let found = [26_884, 26_888].map(elements);
@@ -218,7 +229,11 @@ mod tests {
     #[test]
     fn eight_quads_that_cover_planes_have_two_fifths_of_the_values_of_a_lane() {
         let mut worst: f64 = 0.0;
-        for dims in (13..140).flat_map(|inner| (1..5).map(move |channels| [64, channels, inner])) {
+        let mut steps = Vec::new();
+        let batches = [1, 2, 4, 8, 64];
+        let each = (13..140).flat_map(|inner| (1..5).map(move |channels| [channels, inner]));
+        let each = each.flat_map(|[channels, inner]| batches.map(|batch| [batch, channels, inner]));
+        for dims in each.filter(|dims| dims.iter().product::<usize>().is_multiple_of(4)) {
             let shape = Shape::new(&dims, Layout::ChannelsFirst).expect("a shape");
             let x = Activation { shape: &shape, dtype: DType::BF16 };
             let plan = SumsPlan::statistics(x, &DeviceCaps::PORTABLE).expect("limits");
@@ -229,6 +244,7 @@ mod tests {
             if !is_covered {
                 continue;
             }
+            steps.push(params.lanes_per_run_log2);
             for (quad, value) in (0..params.inner).flat_map(|quad| (0..4).map(move |v| (quad, v))) {
                 let counts = counts(params, quad, value);
                 for elements in 1..=16 {
@@ -241,6 +257,7 @@ mod tests {
                 }
             }
         }
+        assert!((0..4).all(|log2| steps.contains(&log2)), "not all steps");
         assert!(worst > 1.9 && worst <= 2.5, "{worst}");
     }
 }

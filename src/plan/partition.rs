@@ -43,8 +43,8 @@ const TILE_SPAN: u64 = 8 << 20;
 /// where kernels write. A workgroup holds 256/`lanes_per_tile` tiles of neighbouring channels: many
 /// where a channel has few values or where its values lie far from each other (small L), one
 /// otherwise. Tiles partition a segment: all values of a channel, or those of one sample where a
-/// tile across two samples would not fit a binding. Tiles depend on the shape alone, never on
-/// limits of a device; who writes which value may depend on its subgroups.
+/// tile across two samples would not fit a binding. Tiles depend on the units alone, never on limits
+/// of a device; who writes which value may depend on its subgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Values per channel, N·L.
@@ -175,6 +175,7 @@ impl Partition {
             unit: 1.0,
             inner,
             run: grid.plane as u32,
+            end_element: (window.span.elements.end - window.span.elements.start) as u32,
             tiles: (window.tiles.end - window.tiles.start) as u32,
             segment_tiles: window.segment_tiles,
             last_values: self.last_values(),

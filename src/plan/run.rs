@@ -4,7 +4,7 @@
 use super::mask::place_by_address;
 use super::window::Span;
 use super::{MOST_SAMPLES, MaskOrder};
-use crate::shaders::{MASK_GROUP, TileParams};
+use crate::shaders::{LENGTHS, MASK_GROUP, TileParams};
 use crate::shape::Shape;
 
 /// Elements at whose multiples runs begin: whole words, and whole steps of a window's alignment. With
@@ -77,8 +77,13 @@ pub(super) fn runs(shape: &Shape, capacity: u64, mask: Option<MaskOrder>) -> Opt
     let channels = shape.channels() as u64;
     let sample = shape.strides().sample as u64;
     // Of padded samples as many as a dispatch has lengths for; a kernel counts from their start.
+    // Those of one value begin where lengths may be bound.
     let is_padded = shape.padding().is_some();
-    let most = if is_padded { (MOST_SAMPLES - 1).saturating_mul(sample) } else { u64::MAX };
+    let most = match sample {
+        _ if !is_padded => u64::MAX,
+        1 => LENGTHS,
+        _ => (MOST_SAMPLES - 1).saturating_mul(sample),
+    };
     let capacity = capacity.min(most);
     if is_padded && sample + capacity > u64::from(u32::MAX) {
         return None;

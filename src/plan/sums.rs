@@ -83,7 +83,7 @@ impl SumsPlan {
     /// [`LimitError`] when a tile, or what is kept per tile or channel, exceeds one binding, or a
     /// dispatch its workgroups.
     pub fn statistics(x: Activation<'_>, caps: &DeviceCaps) -> Result<Option<Self>, LimitError> {
-        let grid = Grid::of_sums(x, x.shape, caps);
+        let grid = Grid::of_sums(x, x.shape, None, caps);
         let partial = |subgroups| Kernel::PartialStats {
             x: caps.storage(x.dtype),
             elements: grid.elements(),
@@ -115,7 +115,7 @@ impl SumsPlan {
         caps: &DeviceCaps,
         layer: LayerFlags,
     ) -> Result<Option<Self>, LimitError> {
-        let grid = Grid::of_sums(x, g.shape, caps);
+        let grid = Grid::of_sums(x, g.shape, layer.mask, caps);
         let upstream = Upstream {
             x: caps.storage(x.dtype),
             grad_output: caps.storage(g.dtype),

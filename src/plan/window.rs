@@ -86,7 +86,7 @@ struct Cut<'a> {
     /// Samples that one dispatch has lengths for.
     most_samples: u64,
     same_layout: bool,
-    /// Memory of a sample, in units.
+    /// Memory of a sample, in elements where quads cover planes, in units otherwise.
     sample: u64,
     /// Elements that are bound whole: of a quad that straddles two samples too.
     whole: u64,
@@ -120,8 +120,7 @@ pub(super) fn windows(
     };
     let fits = x.batch() as u64 * sample <= capacity && x.batch() as u64 <= most_samples;
     if fits && partition.tiles <= most_tiles {
-        let whole = cut.samples(0..partition.tiles, 0..x.batch() as u64);
-        return Some(vec![whole]);
+        return Some(vec![cut.samples(0..partition.tiles, 0..x.batch() as u64)]);
     }
     if partition.is_split {
         return cut.windows_of_segments();

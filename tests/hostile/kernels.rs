@@ -9,8 +9,15 @@ use super::rewrite::rewritten;
 
 #[path = "../it/kernels/centers.rs"]
 mod centers;
+#[path = "../it/kernels/covering.rs"]
+mod covering;
 #[path = "../it/kernels/gradients.rs"]
 mod gradients;
+#[path = "../it/kernels/mask_words.rs"]
+mod mask_words;
+
+/// Of the shapes that a test goes through, one in so many: each is compiled several times.
+const ONE_SHAPE_IN: usize = 7;
 
 /// The sources that a kernel is compiled from: some that the compiler makes of it.
 fn sources(own: &str) -> Vec<String> {

@@ -9,12 +9,16 @@ mod flat;
 mod fused;
 mod gradients;
 mod integers;
+mod mask_words;
 mod masks;
 mod steps;
 mod tiles;
 
 use crate::common;
 use crate::common::kernel::dispatch;
+
+/// Of the shapes that a test goes through, one in so many.
+const ONE_SHAPE_IN: usize = 1;
 
 /// The sources that a kernel is compiled from: its own.
 fn sources(own: &str) -> Vec<String> {

@@ -11,7 +11,7 @@ params! {
     TileParams {
         /// C.
         channels: u32,
-        /// L, or more where the window lies within one channel of one sample.
+        /// L, or more where the window lies within one channel of one sample; quads of a plane.
         inner: u32,
         /// Tiles of the window.
         tiles: u32,
@@ -69,7 +69,7 @@ params! {
         g_value_stride: u32,
         /// Address of the first element that is written, for kernels that own words.
         first_element: u32,
-        /// The address after the last.
+        /// The address after the last, or after all that is bound, where quads cover planes.
         end_element: u32,
         /// Elements from one channel to the next in memory.
         run: u32,
@@ -81,7 +81,7 @@ params! {
         same_layout: u32,
         /// First word of the 4096 values in a mask by address among which address 0 is.
         mask_origin: u32,
-        /// Elements of these values before address 0.
+        /// Elements, or quads, of these values before address 0.
         mask_offset: u32,
         /// Tiles of this kernel per segment.
         mask_segment_tiles: u32,

@@ -90,20 +90,21 @@ fn merging_within_subgroups_gives_the_bits_of_merging_in_memory() {
             let mut below = |end: usize| random.below(end);
             let channels = 1 + below(7);
             let most = [3, 40, 700, 9_000, 70_000][seed as usize % 5];
-            let dims: Vec<_> =
+            let mut types = Types::all()[0];
+            let mut dims: Vec<_> =
                 (0..3).map(|_| vec![1 + below(3), channels, 4 * (1 + below(most) / 4)]).collect();
+            // Planes of odd sizes, by the quads that cover them.
+            if seed % 4 == 1 {
+                types = Types { x: DType::F16, other: DType::F16 };
+                dims = (0..3).map(|_| vec![4, channels, 13 + below(most)]).collect();
+            }
             let dims = if seed % 3 == 0 {
                 dims.iter().map(|d| vec![d[0] * d[2], channels]).collect()
             } else {
                 dims
             };
-            let problem = Problem::random(
-                &dims,
-                &Types::all()[..1],
-                EPILOGUES[seed as usize % 8],
-                [true, true],
-                seed,
-            );
+            let problem =
+                Problem::random(&dims, &[types], EPILOGUES[seed as usize % 8], [true, true], seed);
             let layouts = Layouts::all()[seed as usize % 4];
             let run =
                 |on: &Device| problem.run(vec![on.clone(); 3], &[layouts]).expect("three ranks");

@@ -203,8 +203,11 @@ fn what_one_kernel_cannot_do_is_done_by_several() {
     let plain = LayerFlags::default();
     let same = |shape: Shape| shape;
     assert!(is_fused(&[4, 8, 16], DType::F32, &same, plain));
-    // Words of 16 bits that hold two channels, a residual, padding, several tiles, many bytes.
+    // Words of 16 bits that hold two channels, quads that cover planes, a residual, padding, several
+    // tiles, many bytes.
+    assert!(!is_fused(&[3, 7, 15], DType::F16, &same, plain));
     assert!(!is_fused(&[4, 8, 15], DType::F16, &same, plain));
+    assert!(is_fused(&[4, 8, 15], DType::F32, &same, plain));
     let residual = LayerFlags { epilogue: Epilogue::ADD_RELU, ..plain };
     assert!(!is_fused(&[4, 8, 16], DType::F32, &same, residual));
     assert!(!is_fused(&[1, 8, 16], DType::F32, &|shape| shape.with_lengths(&[7]), plain));

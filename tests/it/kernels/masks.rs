@@ -13,14 +13,11 @@ use syncbn::low_level::{Epilogue, Shape};
 use super::common::storage::Types;
 use super::dispatch::run;
 use super::flat::{SHAPES, WIDE, contents, values};
+use super::mask_words::mask_of;
 
 /// Bindings so small that a mask is of several runs, each of whole groups of its words, where many
 /// invocations run in step: short planes of whole quads have such a mask there only.
 const SMALL: DeviceCaps = DeviceCaps { max_binding_bytes: 40_000, ..WIDE };
-/// Values that share a group of 128 words, and from one quad of an invocation to its next.
-const GROUP: usize = 4096;
-const STEP: usize = 1024;
-
 /// What the kernels are given for a tensor of a role: finite centers, because of a NaN a mask says
 /// nothing.
 struct Given<'a> {
@@ -72,18 +69,6 @@ impl Given<'_> {
         }
         roles.map(|role| tensors[&role].clone())
     }
-}
-
-/// The mask of values whose signs are these.
-fn mask_of(is_active: &[bool]) -> Vec<u32> {
-    let mut words = vec![0; is_active.len().div_ceil(GROUP) * GROUP / 32];
-    for (address, _) in is_active.iter().enumerate().filter(|(_, active)| **active) {
-        let in_group = address % GROUP;
-        let word = address / GROUP * (GROUP / 32) + in_group % (STEP / 2) / 4;
-        let half = in_group % STEP / (STEP / 2);
-        words[word] |= 1 << (16 * half + 4 * (in_group / STEP) + address % 4);
-    }
-    words
 }
 
 /// Which values of y are above 0: those of which v is, where a slope below 0 keeps the sign or
@@ -153,6 +138,24 @@ fn quads_keep_a_mask_that_gradients_follow() {
         }
     }
     assert!(runs > 10, "only {runs} plans had several dispatches");
+}
+
+#[test]
+fn padded_samples_of_one_value_have_runs_of_whole_groups_of_a_mask() {
+    let lengths: Vec<u32> = (0..9_000).map(|sample| u32::from(sample % 7 != 0)).collect();
+    let shape = Shape::new(&[9_000, 1, 1], ChannelsFirst).expect("a shape");
+    let shape = shape.with_lengths(&lengths);
+    let x = Activation { shape: &shape, dtype: DType::F16 };
+    let mask = ApplyPlan::mask_order(x, DType::F16, &WIDE);
+    assert_eq!(mask, Some(MaskOrder::ByAddress));
+    let layer = LayerFlags { epilogue: Epilogue::ADD_RELU, mask, ..LayerFlags::default() };
+    let plan = ApplyPlan::normalize(x, DType::F16, &WIDE, layer, false);
+    let plan = plan.expect("within the limits").expect("values");
+    let mut starts: Vec<u64> = plan.dispatches.iter().map(|d| d.parts.output.start / 2).collect();
+    starts.sort_unstable();
+    assert_eq!(starts, [0, 4096, 8192]);
+    // The lengths of its first sample are the first that are bound.
+    assert!(plan.dispatches.iter().all(|dispatch| dispatch.params.first_length == 0));
 }
 
 #[test]

@@ -22,15 +22,11 @@ fn has_quads(dims: &[usize], layout: Layout) -> bool {
     let elements: usize = dims.iter().product();
     let channels = dims.get(1).copied().unwrap_or(1).max(1);
     let positions: usize = dims.iter().skip(2).product();
-    match layout {
-        Layout::ChannelsLast => {
-            channels.is_multiple_of(4) || (channels == 1 && positions.is_multiple_of(4))
-        }
-        Layout::ChannelsFirst if positions > 1 => {
-            positions.is_multiple_of(4) || (positions >= 4 && elements.is_multiple_of(4))
-        }
-        Layout::ChannelsFirst => channels.is_multiple_of(4),
+    // One position, or one channel, lies alike in both layouts.
+    if positions == 1 || (layout == Layout::ChannelsLast && channels > 1) {
+        return channels.is_multiple_of(4);
     }
+    positions.is_multiple_of(4) || (positions >= 4 && elements.is_multiple_of(4))
 }
 
 impl Problem {
