@@ -10,7 +10,7 @@
 // (N, C, L), laid out as x
 @group(0) @binding(8) var<storage, read_write> grad_input: array<Stored>;
 
-// A word of the mask holds the values of one lane.
+// A word of a mask by invocation holds the values of one lane.
 const LANES_PER_WORD: u32 = 1u;
 
 //     coefficients of the channel                        once per lane

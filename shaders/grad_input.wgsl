@@ -16,7 +16,7 @@
 @group(0) @binding(8) var<storage, read_write> grad_residual: array<Stored>;
 #endif
 
-// A word of the mask holds the values of one lane.
+// A word of a mask by invocation holds the values of one lane.
 const LANES_PER_WORD: u32 = 1u;
 
 //     coefficients of the channel                        once per lane

@@ -27,8 +27,8 @@
 @group(0) @binding(7) var<storage, read_write> partial: array<vec4<f32>>;
 #endif
 
-// A word of the mask holds the values of two lanes: they have half as many as the lanes of kernels
-// that write.
+// A word of a mask by invocation holds the values of two lanes: they have half as many as the lanes
+// of kernels that write.
 const LANES_PER_WORD: u32 = 2u;
 
 //     for the lane's elements, up to 16, four by four:
@@ -40,7 +40,7 @@ const LANES_PER_WORD: u32 = 2u;
 //     partial  = sums, or what `finalize_grad` makes of them
 //
 // Why it is fast: the kernel is memory-bound. It loads grad_output and x once, coalesced. Where the
-// activation was active is a word of a mask per lane, or formed again from x (and the residual).
+// activation was active is in a word of a mask, or formed again from x (and the residual).
 // * The pivot is known, so one pass is enough: a lane keeps a few sums and no register tile, and
 //   occupancy is high.
 // * No division, no barrier and no branch on data in the loop. The loads of four quads are in

@@ -26,7 +26,7 @@
 #endif
 
 //     e[0..8]  = elements of the lane; e[0] again where the tile has ended
-//     p        = mean of the values of the first four or fewer (parts/pivot.wgsl), rounded to f32
+//     p        = mean of the first four elements or fewer, of eight quads that cover planes
 //     S1, S2   = Σ(e − p), Σ(e − p)², pairwise by fours
 //     e[8..16] : the same
 //     m        = p + S1/n, rounded to f32; S1 and S2 move to it
@@ -35,7 +35,7 @@
 //     partial  = sums, or what `finalize_stats` makes of them
 //
 // Why it is fast: the kernel is memory-bound, and every value is loaded once.
-// * One pass: the pivot needs four elements, and the others need not wait in registers. Welford's
+// * One pass: the pivot needs four elements or eight, and no other waits in registers. Welford's
 //   update takes one pass too, but divides per element; this divides once per lane.
 // * Eight loads are in flight and do not depend on each other, with no branch between them. Sixteen
 //   take so many registers that fewer subgroups are resident.

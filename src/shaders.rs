@@ -56,6 +56,6 @@ pub const FLAT_QUADS_PER_INVOCATION: u32 = 4;
 pub const WORDS_PER_INVOCATION: u32 = 8;
 /// The same where a mask is kept: those of one of its words.
 pub const WORDS_PER_MASK_WORD: u32 = 16;
-/// Values whose bits lie in one group of words of a mask by address: those of a workgroup that
-/// writes quads in the order of addresses.
-pub const MASK_GROUP: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
+/// Values of a workgroup that writes quads in the order of addresses. In a mask by address their
+/// bits lie in one group of words.
+pub const FLAT_GROUP: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;

@@ -9,7 +9,7 @@ use super::{Activation, DeviceCaps, Dispatch, LayerFlags, MaskOrder, Partition, 
 use crate::dtype::DType;
 use crate::error::LimitError;
 use crate::shaders::{
-    DoubleGradient, GradInput, Kernel, Normalize, TileParams, Upstream, Variant,
+    DoubleGradient, FLAT_GROUP, GradInput, Kernel, Normalize, TileParams, Upstream, Variant,
     WORDS_PER_INVOCATION, WORDS_PER_MASK_WORD, WORKGROUP_SIZE,
 };
 
@@ -151,10 +151,10 @@ impl ApplyPlan {
             Dispatch { variant, params, workgroups, parts: Parts::of(span, unit, [x, output, g]) }
         };
         let dispatches: Result<Vec<_>, LimitError> = if kernel.is_flat() {
-            let most = caps.most_workgroups().saturating_mul(flat::GROUP_ELEMENTS);
+            let most = caps.most_workgroups().saturating_mul(FLAT_GROUP);
             let runs = runs(x.shape, capacity.min(most), layer.mask).ok_or(too_large)?;
             let dispatch_of = |run: &Run| {
-                let groups = u64::from(run.end_element).div_ceil(flat::GROUP_ELEMENTS);
+                let groups = u64::from(run.end_element).div_ceil(FLAT_GROUP);
                 let workgroups = caps.workgroups(groups, dims)?;
                 Ok(dispatch(&run.span, flat::params(run, x.shape), workgroups))
             };

@@ -10,7 +10,7 @@
 use super::run::Run;
 use super::{DeviceCaps, MaskOrder};
 use crate::dtype::DType;
-use crate::shaders::{Elements, FLAT_QUADS_PER_INVOCATION, TileParams, WORKGROUP_SIZE};
+use crate::shaders::{Elements, TileParams, WORKGROUP_SIZE};
 use crate::shape::Shape;
 
 /// Bytes of a plane below which it is short: 32 lines of 128 bytes, of which one or two are shared
@@ -20,8 +20,6 @@ const SHORT_BYTES: u64 = 4096;
 /// fill two lines of 128 bytes. Others keep the tiles, where an invocation finds its coefficients
 /// once.
 const LEAST_IN_STEP: u32 = 16;
-/// Elements of a workgroup.
-pub(super) const GROUP_ELEMENTS: u64 = 4 * (FLAT_QUADS_PER_INVOCATION * WORKGROUP_SIZE) as u64;
 /// Elements from one quad of an invocation to its next.
 const STEP: u64 = 4 * WORKGROUP_SIZE as u64;
 

@@ -4,12 +4,12 @@ use super::flat::flat_elements;
 use super::grid::Grid;
 use super::{Activation, ApplyPlan, DeviceCaps, MaskOrder, Partition};
 use crate::dtype::DType;
-use crate::shaders::{MASK_GROUP, WORKGROUP_SIZE};
+use crate::shaders::{FLAT_GROUP, WORKGROUP_SIZE};
 
 impl ApplyPlan {
-    /// How the mask of an activation lies that is normalized into `y`; `None` where backward's kernels
-    /// could not read it: they write as x is stored, and 16-bit gradients of single values need the mask
-    /// by address.
+    /// How the mask of an activation lies that is normalized into `y`; `None` where backward's
+    /// kernels could not read it: they write as x is stored, and 16-bit gradients of single values
+    /// need the mask by address.
     pub fn mask_order(x: Activation<'_>, y: DType, caps: &DeviceCaps) -> Option<MaskOrder> {
         let by_address = Some(MaskOrder::ByAddress);
         if flat_elements(x.shape, y.size_bytes(), caps, by_address).is_some() {
@@ -23,12 +23,13 @@ impl ApplyPlan {
         }
     }
 
-    /// Bytes of a mask of an activation: one bit per value, of whole tiles or of whole groups of words.
+    /// Bytes of a mask of an activation: one bit per value, of whole tiles or of whole groups of
+    /// words.
     pub fn mask_bytes(x: Activation<'_>, order: Option<MaskOrder>, caps: &DeviceCaps) -> u64 {
         match order {
             None => 0,
             Some(MaskOrder::ByAddress) => {
-                x.shape.elements().div_ceil(MASK_GROUP) * (MASK_GROUP / 8)
+                x.shape.elements().div_ceil(FLAT_GROUP) * (FLAT_GROUP / 8)
             }
             Some(MaskOrder::ByInvocation) => {
                 let grid = Grid::new(x, x.shape, caps);
@@ -46,6 +47,6 @@ impl ApplyPlan {
 /// Where the bits of a span lie whose first element is this one, in units of so many elements: the
 /// first word of its group, and the units of that before it.
 pub(super) fn place_by_address(first_element: u64, unit: u64) -> [u32; 2] {
-    let group = first_element / MASK_GROUP;
-    [(group * (MASK_GROUP / 32)) as u32, (first_element % MASK_GROUP / unit) as u32]
+    let group = first_element / FLAT_GROUP;
+    [(group * (FLAT_GROUP / 32)) as u32, (first_element % FLAT_GROUP / unit) as u32]
 }

@@ -4,7 +4,7 @@
 use super::mask::place_by_address;
 use super::window::Span;
 use super::{MOST_SAMPLES, MaskOrder};
-use crate::shaders::{LENGTHS, MASK_GROUP, TileParams};
+use crate::shaders::{FLAT_GROUP, LENGTHS, TileParams};
 use crate::shape::Shape;
 
 /// Elements at whose multiples runs begin: whole words, and whole steps of a window's alignment. With
@@ -71,7 +71,7 @@ fn to_u32(value: u64) -> u32 {
 
 /// Runs of up to `capacity` elements, for tensors of one layout; `None` where nothing fits.
 pub(super) fn runs(shape: &Shape, capacity: u64, mask: Option<MaskOrder>) -> Option<Vec<Run>> {
-    let grain = if mask.is_some() { MASK_GROUP } else { GRAIN };
+    let grain = if mask.is_some() { FLAT_GROUP } else { GRAIN };
     let elements = shape.elements();
     let run = channel_run(shape);
     let channels = shape.channels() as u64;

@@ -2,6 +2,7 @@
 
 use super::grid::Grid;
 use super::*;
+use crate::error::LimitError;
 use crate::shaders::{Elements, SUMMED_PER_LANE, WORKGROUP_SIZE};
 use crate::shape::Layout::{ChannelsFirst, ChannelsLast};
 

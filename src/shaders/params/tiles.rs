@@ -71,7 +71,7 @@ params! {
         first_element: u32,
         /// The address after the last, or after all that is bound, where quads cover planes.
         end_element: u32,
-        /// Elements from one channel to the next in memory.
+        /// Neighbours in memory that are of one channel; L where quads cover planes.
         run: u32,
         /// Channel of the element at address 0.
         run_channel: u32,
