@@ -56,7 +56,7 @@ impl Grid {
         let [channels, inner] = [x.shape.channels(), x.shape.spatial_len()];
         let elements = x.shape.elements();
         // One kernel writes value by value as it sums; words of 16 bits are never written so.
-        let may_be_fused = x.dtype == DType::F32 && 2 * x.bytes() <= MOST_FUSED_BYTES;
+        let may_be_fused = x.dtype == DType::F32 && x.bytes() <= MOST_FUSED_BYTES / 2;
         let is_covered = caps.quads
             && !single.is_quads()
             && strides.inner == 1
