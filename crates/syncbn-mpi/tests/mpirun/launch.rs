@@ -20,8 +20,8 @@ pub const SCENE: &str = "SYNCBN_MPI_SCENE";
 pub const REPORTS: &str = "SYNCBN_MPI_REPORTS";
 /// Longer than any job takes on a loaded machine: beyond it the job hangs, which is a failure.
 const LIMIT: Duration = Duration::from_secs(90);
-/// Jobs in a row of which the launcher may crash.
-const MOST_CRASHES: usize = 2;
+/// Jobs in a row of which the launcher may crash or hang.
+const MOST_LAUNCHER_FAULTS: usize = 2;
 /// How long `mpirun` may be there after its ranks, or a rank after it.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
@@ -90,6 +90,8 @@ pub struct Job {
     pub options: Vec<String>,
     /// Words before the program.
     wrapper: Vec<String>,
+    /// Whether the job is one of whose ranks the launcher may not hear.
+    launcher_may_hang: bool,
 }
 
 impl Job {
@@ -109,15 +111,23 @@ impl Job {
         self
     }
 
-    /// Runs it to the end of its last process; again where the launcher itself has crashed at its
-    /// end, which says nothing of the ranks.
+    /// The launcher may still be there when all ranks have ended.
+    pub fn launcher_may_hang(self) -> Self {
+        Self { launcher_may_hang: true, ..self }
+    }
+
+    /// Runs it to the end of its last process; again where the launcher itself has crashed or hung
+    /// at its end, which says nothing of the ranks.
     pub fn run(&self) -> Result<Outcome, String> {
-        for _ in 0..MOST_CRASHES {
+        for _ in 0..MOST_LAUNCHER_FAULTS {
             let outcome = self.run_once()?;
-            if !outcome.launcher_crashed() {
-                return Ok(outcome);
-            }
-            println!("measured: {}: mpirun crashed at its own end: once more", self.scene);
+            let hung = outcome.launcher_hung && !self.launcher_may_hang;
+            let fault = match (outcome.launcher_crashed(), hung) {
+                (true, _) => "crashed at its own end",
+                (false, true) => "hung behind its ranks",
+                (false, false) => return Ok(outcome),
+            };
+            println!("measured: {}: mpirun {fault}: once more", self.scene);
         }
         self.run_once()
     }
