@@ -34,6 +34,8 @@ pub struct Line {
     /// Median; absent where nothing is exchanged.
     pub exchange_us: Option<f64>,
     /// Median; absent where nothing is exchanged.
+    pub bare_exchange_us: Option<f64>,
+    /// Median; absent where nothing is exchanged.
     pub round_trip_us: Option<f64>,
     /// Median of the reproducible layer; absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +85,7 @@ impl Output {
 }
 
 /// Titles of the columns.
-const HEADER: [&str; 16] = [
+const HEADER: [&str; 17] = [
     "workload",
     "pass",
     "MB",
@@ -98,11 +100,12 @@ const HEADER: [&str; 16] = [
     "to ordinary",
     "quartiles",
     "exchange us",
+    "bare exchange us",
     "round trip us",
     "copied by",
 ];
 /// Columns of words, which stand to the left.
-const WORDS: [usize; 3] = [0, 1, 15];
+const WORDS: [usize; 3] = [0, 1, 16];
 
 /// A Markdown table without rows. Columns in `words` stand to the left, the others to the right.
 pub fn markdown_table<const COLUMNS: usize>(header: [&str; COLUMNS], words: &[usize]) -> Table {
@@ -119,7 +122,7 @@ pub fn markdown_table<const COLUMNS: usize>(header: [&str; COLUMNS], words: &[us
     table
 }
 
-fn cells(line: &Line) -> [String; 16] {
+fn cells(line: &Line) -> [String; 17] {
     let spread =
         |samples: &Samples| format!("{} .. {}", digits(samples.lower), digits(samples.upper));
     let micros = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
@@ -138,6 +141,7 @@ fn cells(line: &Line) -> [String; 16] {
         line.reproducible_ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
         line.reproducible_spread.as_ref().map_or("-".to_owned(), spread),
         micros(line.exchange_us),
+        micros(line.bare_exchange_us),
         micros(line.round_trip_us),
         line.copied_by.to_owned(),
     ]
@@ -186,6 +190,7 @@ mod tests {
             copy_gb_per_s: 0.1,
             copy_ratio: 0.5,
             exchange_us: None,
+            bare_exchange_us: None,
             round_trip_us: Some(300.0),
             reproducible_ms: None,
             reproducible_ratio: None,
@@ -199,7 +204,8 @@ mod tests {
     fn a_json_line_has_the_documented_keys_in_their_order() {
         let text = serde_json::to_string(&line()).expect("plain data");
         let keys = "workload shape pass dtype layout epilogue devices adapter bytes device_ms \
-            wall_ms wall_min_ms gb_per_s copy_gb_per_s copy_ratio exchange_us round_trip_us";
+            wall_ms wall_min_ms gb_per_s copy_gb_per_s copy_ratio exchange_us bare_exchange_us \
+            round_trip_us";
         let mut rest = text.as_str();
         for key in keys.split_whitespace() {
             let at = rest.find(&format!("\"{key}\":"));

@@ -94,6 +94,7 @@ impl Run<'_> {
             copy_gb_per_s: gb_per_s(measured.copy.median),
             copy_ratio: measured.ratio.median,
             exchange_us: exchanged.map(|exchanged| exchanged.exchange_us),
+            bare_exchange_us: exchanged.map(|exchanged| exchanged.bare_exchange_us),
             round_trip_us: exchanged.map(|exchanged| exchanged.round_trip_us),
             spread: [measured.device, measured.wall],
             copied_by: measured.copied_by,

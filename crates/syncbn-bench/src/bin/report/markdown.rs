@@ -94,7 +94,7 @@ impl Markdown<'_> {
 
     fn passes(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let about = "Each pass beside a copy kernel of the same bytes, and the exchange of sums \
-            beside a bare round trip to the device.";
+            beside two bare programs of as many bytes: one of the same submissions, and a round trip.";
         section(f, "Passes", about)?;
         writeln!(f, "{PASSES}\n")?;
         let titles = [
@@ -109,6 +109,7 @@ impl Markdown<'_> {
             "copy GB/s",
             "ratio",
             "exchange us",
+            "bare exchange us",
             "round trip us",
         ];
         let mut table = markdown_table(titles, &[0, 1, 2, 3]);
@@ -184,7 +185,7 @@ fn errors(worst: &Worst) -> String {
     worst.ulps.map_or(share.clone(), |ulps| format!("{ulps:.2} ({share})"))
 }
 
-fn cells(Timed { merge, line }: &Timed) -> [String; 12] {
+fn cells(Timed { merge, line }: &Timed) -> [String; 13] {
     let micros = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.0}"));
     let shape: Vec<String> = line.shape.iter().map(usize::to_string).collect();
     [
@@ -199,6 +200,7 @@ fn cells(Timed { merge, line }: &Timed) -> [String; 12] {
         format!("{:.1}", line.copy_gb_per_s),
         format!("{:.2}", line.copy_ratio),
         micros(line.exchange_us),
+        micros(line.bare_exchange_us),
         micros(line.round_trip_us),
     ]
 }
