@@ -156,7 +156,9 @@ impl Base {
         if found != expected {
             let argument = "dims";
             let dims = dims.to_vec();
-            return Err(ArgumentError::Channels { argument, rank: 0, dims, found, expected }.into());
+            return Err(
+                ArgumentError::Channels { argument, rank: None, dims, found, expected }.into()
+            );
         }
         self.devices.iter().enumerate().try_for_each(|(rank, device)| {
             engine::prepare(

@@ -12,6 +12,7 @@ mod shape;
 mod state;
 
 pub use argument::ArgumentError;
+pub(crate) use argument::{indexed, position};
 pub use batch::BatchError;
 pub use config::ConfigError;
 pub use device::{GpuError, LimitError};

@@ -7,7 +7,7 @@ use crate::base::Base;
 use crate::config::Statistics;
 use crate::engine::resident::Centers;
 use crate::engine::{Kept, Mask};
-use crate::error::ArgumentError;
+use crate::error::{ArgumentError, indexed, position};
 use crate::shape::{Padding, Shape};
 use crate::stats::{ForwardReport, GlobalStatistics, Grid, Normalization, PerRank};
 use crate::tensor::{Seen, Tensor};
@@ -142,20 +142,20 @@ impl SavedCall {
             for (rank, (tensor, seen)) in tensors.iter().zip(all).enumerate() {
                 if recomputed && !seen.is_like(tensor) {
                     return refuse(
-                        format!("{argument}[{rank}]"),
+                        indexed(argument, position(rank, all.len())),
                         "it is of another form; run forward again",
                     );
                 }
                 if !recomputed && !seen.is(tensor) {
                     return refuse(
-                        format!("{argument}[{rank}]"),
+                        indexed(argument, position(rank, all.len())),
                         "it is another tensor; give that one, or say `recomputed()` if this one \
                         holds the same values",
                     );
                 }
                 if !recomputed && seen.is_written(tensor) {
                     return refuse(
-                        format!("{argument}[{rank}]"),
+                        indexed(argument, position(rank, all.len())),
                         "it was written since; run forward again",
                     );
                 }

@@ -45,6 +45,6 @@ impl Workspace {
         }
         let found = self.device.to_string();
         let expected = device.to_string();
-        Err(ArgumentError::WrongDevice { argument: "workspace", rank: 0, found, expected })
+        Err(ArgumentError::WrongDevice { argument: "workspace", rank: None, found, expected })
     }
 }

@@ -8,7 +8,7 @@ use super::inputs::CheckedInputs;
 use super::parameters::named;
 use crate::config::Statistics;
 use crate::engine::{BackwardRank, Steps};
-use crate::error::{ArgumentError, Error};
+use crate::error::{ArgumentError, Error, position};
 use crate::request::{BackwardParts, Source, Targets};
 use crate::saved::SavedCall;
 use crate::shape::Shape;
@@ -167,6 +167,7 @@ impl Base {
             self.check_targets(target, &others, x.len())?;
             self.check_vectors(argument, tensors)?;
             for (rank, tensor) in tensors.iter().enumerate() {
+                let rank = position(rank, tensors.len());
                 tensor.check_writable().map_err(|error| named(error, argument, rank))?;
             }
             others.push(target);

@@ -1,7 +1,7 @@
 //! The checks of a call's tensors, all of them before anything is submitted or changed.
 
 use super::Base;
-use crate::error::{ArgumentError, Error};
+use crate::error::{ArgumentError, Error, indexed, position};
 use crate::request::Named;
 use crate::shape::Shape;
 use crate::stats::RunningStats;
@@ -35,7 +35,12 @@ impl Base {
             Some(channel) => {
                 let reason =
                     format!("its variance is {}, expected at least 0", running.var[channel]);
-                Err(ArgumentError::Statistics { argument: "running_var", rank: 0, channel, reason })
+                Err(ArgumentError::Statistics {
+                    argument: "running_var",
+                    rank: None,
+                    channel,
+                    reason,
+                })
             }
         }
     }
@@ -45,7 +50,7 @@ impl Base {
         let argument = "x";
         self.check_ranks(argument, x)?;
         let mut shapes = Vec::with_capacity(x.len());
-        for (rank, tensor) in x.iter().enumerate() {
+        for (rank, tensor) in positions(x) {
             let shape =
                 tensor.shape().map_err(|shape| ArgumentError::Shape { argument, rank, shape })?;
             let found = shape.channels();
@@ -89,10 +94,10 @@ impl Base {
         let argument = "grad_output";
         self.check_ranks_of(argument, grad_output, x.len())?;
         let mut grad_shapes = Vec::with_capacity(x.len());
-        for (rank, (tensor, x)) in grad_output.iter().zip(x).enumerate() {
+        for ((rank, tensor), (x, of_x)) in positions(grad_output).zip(x.iter().zip(shapes)) {
             let shape =
                 tensor.shape().map_err(|shape| ArgumentError::Shape { argument, rank, shape })?;
-            if !shape.is_like(&shapes[rank]) {
+            if !shape.is_like(of_x) {
                 let found = tensor.dims().to_vec();
                 let expected = x.dims().to_vec();
                 return Err(ArgumentError::Dims { argument, rank, found, expected }.into());
@@ -113,20 +118,25 @@ impl Base {
     ) -> Result<(), Error> {
         let Argument { name: argument, tensors: targets } = target;
         self.check_ranks_of(argument, targets, ranks)?;
-        let overlap =
-            |rank, other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
-        for (rank, target) in targets.iter().enumerate() {
-            let earlier = Argument::new(argument, &targets[..rank]);
-            for other in others.iter().copied().chain([earlier]) {
-                let shared = other.tensors.iter().position(|tensor| target.overlaps(tensor));
-                if let Some(other_rank) = shared {
-                    return Err(overlap(rank, other.name, other_rank).into());
+        for (index, target) in targets.iter().enumerate() {
+            let rank = position(index, targets.len());
+            let overlap =
+                |other, other_rank| ArgumentError::Overlap { argument, rank, other, other_rank };
+            for other in others {
+                let shared = positions(other.tensors).find(|(_, tensor)| target.overlaps(tensor));
+                if let Some((other_rank, _)) = shared {
+                    return Err(overlap(other.name, other_rank).into());
                 }
             }
+            let earlier = targets[..index].iter().position(|earlier| target.overlaps(earlier));
+            if earlier.is_some() {
+                return Err(overlap(argument, earlier).into());
+            }
+            let ranks = self.parameters.len();
             for (other_rank, parameters) in self.parameters.iter().enumerate() {
                 for (other, parameter) in ["weight", "bias"].into_iter().zip(parameters.both()) {
                     if parameter.is_some_and(|parameter| target.overlaps(parameter)) {
-                        return Err(overlap(rank, other, other_rank).into());
+                        return Err(overlap(other, position(other_rank, ranks)).into());
                     }
                 }
             }
@@ -149,7 +159,7 @@ impl Base {
     /// Checks that tensors are of dimensions (C), stored as f32, each on its rank's device.
     pub fn check_vectors(&self, argument: &'static str, tensors: &[&Tensor]) -> Result<(), Error> {
         self.check_devices(argument, tensors)?;
-        for (rank, tensor) in tensors.iter().enumerate() {
+        for (rank, tensor) in positions(tensors) {
             check_dims(argument, rank, tensor.dims(), &[self.config.num_features])?;
             check_dtype(argument, rank, tensor.dtype(), DType::F32, false)?;
         }
@@ -189,6 +199,7 @@ impl Base {
         for (rank, tensor) in tensors.iter().enumerate() {
             let device = self.device(rank);
             if !tensor.device().is_same(device) {
+                let rank = position(rank, tensors.len());
                 let found = tensor.device().to_string();
                 let expected = device.to_string();
                 return Err(ArgumentError::WrongDevice { argument, rank, found, expected }.into());
@@ -196,6 +207,11 @@ impl Base {
         }
         Ok(())
     }
+}
+
+/// The tensors of an argument, each with its position if there are several.
+fn positions<'t>(tensors: &'t [&'t Tensor]) -> impl Iterator<Item = (Option<usize>, &'t Tensor)> {
+    tensors.iter().enumerate().map(|(rank, &tensor)| (position(rank, tensors.len()), tensor))
 }
 
 /// The tensors that a request reads and writes, by the names of its arguments.
@@ -233,7 +249,7 @@ pub(crate) fn check_disjoint<'t>(
 /// the same, or f32 with another where `mixed`.
 pub(super) fn check_like(argument: Argument<'_>, x: &[&Tensor], mixed: bool) -> Result<(), Error> {
     let Argument { name: argument, tensors } = argument;
-    for (rank, (tensor, x)) in tensors.iter().zip(x).enumerate() {
+    for ((rank, tensor), x) in positions(tensors).zip(x) {
         check_dims(argument, rank, tensor.dims(), x.dims())?;
         let found = tensor.layout();
         let expected = x.layout();
@@ -247,7 +263,7 @@ pub(super) fn check_like(argument: Argument<'_>, x: &[&Tensor], mixed: bool) -> 
 
 fn check_dims(
     argument: &'static str,
-    rank: usize,
+    rank: Option<usize>,
     found: &[usize],
     expected: &[usize],
 ) -> Result<(), ArgumentError> {
@@ -260,7 +276,7 @@ fn check_dims(
 /// Checks that a storage type goes with that of x.
 fn check_dtype(
     argument: &'static str,
-    rank: usize,
+    rank: Option<usize>,
     found: DType,
     x: DType,
     mixed: bool,
@@ -269,5 +285,5 @@ fn check_dtype(
         return Ok(());
     }
     let expected = if mixed { format!("{x} or f32, as x is {x}") } else { x.to_string() };
-    Err(ArgumentError::DType { argument: format!("{argument}[{rank}]"), found, expected })
+    Err(ArgumentError::DType { argument: indexed(argument, rank), found, expected })
 }

@@ -3,10 +3,10 @@
 use super::Base;
 use super::check::{Argument, check_like};
 use super::inputs::CheckedInputs;
-use super::parameters::check_readable;
+use super::parameters::named;
 use crate::config::Statistics;
 use crate::engine::{BackwardRank, DoublePair, DoubleRank, Steps};
-use crate::error::{ArgumentError, Error};
+use crate::error::{ArgumentError, Error, position};
 use crate::request::{DoubleGradients, DoubleParts};
 use crate::saved::SavedCall;
 use crate::shape::Shape;
@@ -54,7 +54,8 @@ impl Base {
             self.check_list(argument, &cotangent, x.len())?;
             self.check_vectors(argument, &cotangent)?;
             for (rank, tensor) in cotangent.iter().enumerate() {
-                check_readable(argument, rank, tensor)?;
+                let rank = position(rank, cotangent.len());
+                tensor.check_readable().map_err(|error| named(error, argument, rank))?;
             }
         }
         Ok(CheckedDouble { shapes, input: all_like(&x)?, grad_output: all_like(&x)?, weight: None })

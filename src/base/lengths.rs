@@ -1,7 +1,7 @@
 //! The lengths of padded samples, checked.
 
 use super::Base;
-use crate::error::{ArgumentError, Error, LengthsError};
+use crate::error::{ArgumentError, Error, LengthsError, position};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -21,7 +21,7 @@ impl Base {
             );
         }
         let padded = shapes.into_iter().zip(lengths).enumerate().map(|(rank, (shape, lengths))| {
-            check_lengths(rank, &shape, lengths).map_err(ArgumentError::from)?;
+            check_lengths(position(rank, x.len()), &shape, lengths).map_err(ArgumentError::from)?;
             Ok(shape.with_lengths(lengths))
         });
         padded.collect()
@@ -29,7 +29,7 @@ impl Base {
 }
 
 /// Checks the lengths of the samples of one rank.
-fn check_lengths(rank: usize, shape: &Shape, lengths: &[u32]) -> Result<(), LengthsError> {
+fn check_lengths(rank: Option<usize>, shape: &Shape, lengths: &[u32]) -> Result<(), LengthsError> {
     if shape.dims().len() < 3 {
         return Err(LengthsError::NoSpatialAxis { rank, dims: shape.dims().to_vec() });
     }
@@ -64,9 +64,9 @@ mod tests {
         let shape = Shape::new(&[2, 1, 65_536, 65_537], Layout::ChannelsFirst).unwrap();
         let found = 65_536 * 65_537;
         let allowed = u32::MAX;
-        let expected = LengthsError::TooManyPositions { rank: 3, found, allowed };
-        assert_eq!(check_lengths(3, &shape, &[65_536, 1]), Err(expected));
+        let expected = LengthsError::TooManyPositions { rank: Some(3), found, allowed };
+        assert_eq!(check_lengths(Some(3), &shape, &[65_536, 1]), Err(expected));
         let shape = Shape::new(&[2, 1, 65_535, 65_537], Layout::ChannelsFirst).unwrap();
-        assert_eq!(check_lengths(3, &shape, &[65_535, 1]), Ok(()));
+        assert_eq!(check_lengths(Some(3), &shape, &[65_535, 1]), Ok(()));
     }
 }

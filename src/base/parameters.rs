@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Base;
 use crate::device::Device;
-use crate::error::{ArgumentError, Error};
+use crate::error::{ArgumentError, Error, indexed, position};
 use crate::state::StateDict;
 use crate::tensor::Tensor;
 
@@ -54,6 +54,7 @@ impl Base {
         }
         // Everything that can be refused is refused before the first is written.
         for (rank, parameters) in self.parameters.iter().enumerate() {
+            let rank = position(rank, self.parameters.len());
             for (name, present) in ["weight", "bias"].into_iter().zip(parameters.both()) {
                 let Some(present) = present else { continue };
                 present.check_writable().map_err(|error| named(error, name, rank))?;
@@ -88,10 +89,9 @@ impl Base {
             }
             self.check_vectors(name, &tensors.iter().collect::<Vec<_>>())?;
             if is_read {
-                tensors
-                    .iter()
-                    .enumerate()
-                    .try_for_each(|(rank, tensor)| check_readable(name, rank, tensor))?;
+                tensors.iter().enumerate().try_for_each(|(rank, tensor)| {
+                    check_readable(name, position(rank, found), tensor)
+                })?;
             }
         }
         let parameters = Arc::make_mut(&mut self.parameters);
@@ -125,7 +125,7 @@ impl Base {
 pub(crate) async fn state_of(parameters: &[AffineParameters]) -> Result<StateDict, Error> {
     let [weight, bias] = parameters.first().map_or([None, None], AffineParameters::both);
     for (name, tensor) in [("weight", weight), ("bias", bias)] {
-        tensor.map_or(Ok(()), |tensor| check_readable(name, 0, tensor))?;
+        tensor.map_or(Ok(()), |tensor| check_readable(name, None, tensor))?;
     }
     let read = async |tensor: Option<&Tensor>| match tensor {
         Some(tensor) => tensor.to_vec().await.map(Some),
@@ -137,7 +137,7 @@ pub(crate) async fn state_of(parameters: &[AffineParameters]) -> Result<StateDic
 /// Refuses a parameter that cannot be read.
 pub(crate) fn check_readable(
     name: &'static str,
-    rank: usize,
+    rank: Option<usize>,
     tensor: &Tensor,
 ) -> Result<(), ArgumentError> {
     tensor.check_readable().map_err(|error| match error {
@@ -149,10 +149,10 @@ pub(crate) fn check_readable(
 }
 
 /// The same error of a buffer, with the name of the tensor that lies in it.
-pub(crate) fn named(error: ArgumentError, argument: &str, rank: usize) -> ArgumentError {
+pub(crate) fn named(error: ArgumentError, argument: &str, rank: Option<usize>) -> ArgumentError {
     match error {
         ArgumentError::Usage { found, expected, .. } => {
-            ArgumentError::Usage { argument: format!("{argument}[{rank}]"), found, expected }
+            ArgumentError::Usage { argument: indexed(argument, rank), found, expected }
         }
         other => other,
     }

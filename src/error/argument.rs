@@ -33,26 +33,26 @@ pub enum ArgumentError {
         reason: &'static str,
     },
     /// A tensor whose dimensions no activation can have.
-    #[error("{argument}[{rank}]: {shape}")]
+    #[error("{}: {shape}", indexed(argument, *rank))]
     Shape {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if the argument is one tensor.
+        rank: Option<usize>,
         /// The error of the dimensions.
         shape: ShapeError,
     },
     /// A tensor with another number of channels than the layer.
     #[error(
-        "{argument}[{rank}] has {found} channels (dims {dims:?}), expected num_features = \
-        {expected}{}",
+        "{} has {found} channels (dims {dims:?}), expected num_features = {expected}{}",
+        indexed(argument, *rank),
         layout_hint(dims, *found, *expected)
     )]
     Channels {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if the argument is one tensor.
+        rank: Option<usize>,
         /// The tensor's dimensions.
         dims: Vec<usize>,
         /// Channels found.
@@ -61,12 +61,12 @@ pub enum ArgumentError {
         expected: usize,
     },
     /// A tensor with another shape than its counterpart.
-    #[error("{argument}[{rank}] has dims {found:?}, expected {expected:?}")]
+    #[error("{} has dims {found:?}, expected {expected:?}", indexed(argument, *rank))]
     Dims {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if the argument is one tensor.
+        rank: Option<usize>,
         /// The dimensions found.
         found: Vec<usize>,
         /// The dimensions of its counterpart.
@@ -86,24 +86,30 @@ pub enum ArgumentError {
     #[error(transparent)]
     Lengths(#[from] LengthsError),
     /// A tensor of another layout than its counterpart.
-    #[error("{argument}[{rank}] is in layout {found:?}, expected {expected:?}, as its input")]
+    #[error(
+        "{} is in layout {found:?}, expected {expected:?}, as its input",
+        indexed(argument, *rank)
+    )]
     Layout {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if the argument is one tensor.
+        rank: Option<usize>,
         /// The layout found.
         found: Layout,
         /// The layout of its counterpart.
         expected: Layout,
     },
     /// A tensor on another device than its rank.
-    #[error("{argument}[{rank}] lies on {found}, expected {expected}, the layer's device for it")]
+    #[error(
+        "{} lies on {found}, expected {expected}, the layer's device for it",
+        indexed(argument, *rank)
+    )]
     WrongDevice {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if the argument is one tensor.
+        rank: Option<usize>,
         /// The device of the tensor.
         found: String,
         /// The device of the rank.
@@ -111,26 +117,27 @@ pub enum ArgumentError {
     },
     /// An output that shares bytes with an input or with another output.
     #[error(
-        "{argument}[{rank}] overlaps {other}[{other_rank}] in one buffer; give it a range of its \
-        own"
+        "{} overlaps {} in one buffer; give it a range of its own",
+        indexed(argument, *rank),
+        indexed(other, *other_rank)
     )]
     Overlap {
         /// Name of the output.
         argument: &'static str,
-        /// Rank of the output.
-        rank: usize,
+        /// Rank of the output; `None` if it is one tensor.
+        rank: Option<usize>,
         /// Name of the other tensor.
         other: &'static str,
-        /// Rank of the other tensor.
-        other_rank: usize,
+        /// Rank of the other tensor; `None` if that argument is one tensor.
+        other_rank: Option<usize>,
     },
     /// Statistics that no batch has.
-    #[error("channel {channel} of {argument}[{rank}] cannot be: {reason}")]
+    #[error("channel {channel} of {} cannot be: {reason}", indexed(argument, *rank))]
     Statistics {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; 0 for those of all ranks.
-        rank: usize,
+        /// Rank, the position in the list; `None` for those of one rank or of all together.
+        rank: Option<usize>,
         /// Number of the channel.
         channel: usize,
         /// The error of its statistics.
@@ -183,14 +190,15 @@ pub enum ArgumentError {
     /// A buffer of a parameter without the usage by which the parameter is read: for a checkpoint,
     /// or to be compared with that of other ranks.
     #[error(
-        "{name}[{rank}] lies in a buffer of usage {found}, expected it to contain {expected}: the \
-        state is read from it"
+        "{} lies in a buffer of usage {found}, expected it to contain {expected}: the state is \
+        read from it",
+        indexed(name, *rank)
     )]
     ParameterUsage {
         /// `weight` or `bias`.
         name: &'static str,
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if the argument is one tensor.
+        rank: Option<usize>,
         /// Usage of the buffer.
         found: String,
         /// Usage needed.
@@ -277,6 +285,16 @@ impl ArgumentError {
     pub(crate) fn no_tensor() -> Self {
         Self::RankCount { argument: "x", found: 0, expected: 1 }
     }
+}
+
+/// The position of a tensor in an argument of so many: `None` if it is the only one.
+pub(crate) fn position(rank: usize, tensors: usize) -> Option<usize> {
+    (tensors > 1).then_some(rank)
+}
+
+/// The name of a tensor of an argument.
+pub(crate) fn indexed(argument: &str, rank: Option<usize>) -> String {
+    rank.map_or_else(|| argument.to_owned(), |rank| format!("{argument}[{rank}]"))
 }
 
 /// A hint, if the other layout would give the expected channels.

@@ -1,5 +1,7 @@
 //! Lengths of padded samples that do not fit.
 
+use super::argument::indexed;
+
 /// Lengths of padded samples that do not fit the call or its x.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -14,11 +16,13 @@ pub enum LengthsError {
     },
     /// A list of another number of lengths than x has samples.
     #[error(
-        "lengths[{rank}] holds {found} length(s), expected {expected}: one per sample of x[{rank}]"
+        "{} holds {found} length(s), expected {expected}: one per sample of {}",
+        indexed("lengths", *rank),
+        indexed("x", *rank)
     )]
     Count {
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if x is one tensor.
+        rank: Option<usize>,
         /// Lengths found.
         found: usize,
         /// Samples of x.
@@ -26,12 +30,13 @@ pub enum LengthsError {
     },
     /// A length beyond the first spatial axis of x.
     #[error(
-        "lengths[{rank}][{sample}] is {found}, expected at most {allowed}, the first spatial size \
-        of x[{rank}]"
+        "{}[{sample}] is {found}, expected at most {allowed}, the first spatial size of {}",
+        indexed("lengths", *rank),
+        indexed("x", *rank)
     )]
     TooLong {
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if x is one tensor.
+        rank: Option<usize>,
         /// Which sample.
         sample: usize,
         /// The length found.
@@ -41,12 +46,13 @@ pub enum LengthsError {
     },
     /// Lengths of an x with more positions per sample than padded samples may have.
     #[error(
-        "x[{rank}] has {found} spatial positions per sample, expected at most {allowed} where \
-        lengths are given"
+        "{} has {found} spatial positions per sample, expected at most {allowed} where lengths \
+        are given",
+        indexed("x", *rank)
     )]
     TooManyPositions {
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if x is one tensor.
+        rank: Option<usize>,
         /// The product of the spatial sizes of x.
         found: usize,
         /// The largest product.
@@ -54,12 +60,13 @@ pub enum LengthsError {
     },
     /// Lengths of an x that has no spatial axis.
     #[error(
-        "x[{rank}] has dims {dims:?} and no spatial axis, which lengths are of; packed points (M, \
-        C) need none"
+        "{} has dims {dims:?} and no spatial axis, which lengths are of; packed points (M, C) \
+        need none",
+        indexed("x", *rank)
     )]
     NoSpatialAxis {
-        /// Rank, the position in the list.
-        rank: usize,
+        /// Rank, the position in the list; `None` if x is one tensor.
+        rank: Option<usize>,
         /// The dimensions of x.
         dims: Vec<usize>,
     },

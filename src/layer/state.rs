@@ -7,7 +7,7 @@ use super::{Running, SyncBatchNorm};
 use crate::base::check_readable;
 use crate::checksum::Difference;
 use crate::collective::Phase;
-use crate::error::{ArgumentError, ConfigError, Error, GroupError};
+use crate::error::{ArgumentError, ConfigError, Error, GroupError, position};
 use crate::state::{LoadOptions, LoadReport, ScaleShift, StateDict};
 use crate::stats::{GlobalStatistics, LocalStatistics, RunningStats};
 use crate::tensor::Tensor;
@@ -120,7 +120,9 @@ impl SyncBatchNorm {
 
     /// Refuses parameters that ranks could not compare.
     pub(super) fn check_comparable(&self) -> Result<(), ArgumentError> {
-        for (rank, parameters) in self.base.parameters.iter().enumerate() {
+        let all = &self.base.parameters;
+        for (rank, parameters) in all.iter().enumerate() {
+            let rank = position(rank, all.len());
             for (name, tensor) in ["weight", "bias"].into_iter().zip(parameters.both()) {
                 tensor.map_or(Ok(()), |tensor| check_readable(name, rank, tensor))?;
             }

@@ -121,7 +121,7 @@ impl SyncBatchNorm {
             let call = ForwardCall { layer: self, parts };
             self.base.check_length("global", global.channels().len())?;
             let mut channels = global.channels().to_vec();
-            check_statistics("global", 0, &mut channels)?;
+            check_statistics("global", None, &mut channels)?;
             let global = &global.with_channels(channels);
             if self.config().reproducible && global.ranges().is_none() {
                 let reason =

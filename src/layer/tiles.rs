@@ -36,7 +36,7 @@ impl LocalStatistics {
             let found = tiles.dims().to_vec();
             let expected =
                 vec![counts.len(), found.get(1).copied().unwrap_or(0), VALUES_PER_CHANNEL];
-            return Err(ArgumentError::Dims { argument, rank: 0, found, expected }.into());
+            return Err(ArgumentError::Dims { argument, rank: None, found, expected }.into());
         };
         if counts.len() != tile_count {
             let found = counts.len() as u64;

@@ -1,7 +1,7 @@
 //! Values of one caller's ranks, before the exchange.
 
 use super::{GradientSums, Mergeable, Moments};
-use crate::error::{ArgumentError, Error};
+use crate::error::{ArgumentError, Error, position};
 
 /// Values of every channel of each of a caller's ranks: [`LocalStatistics`] or
 /// [`LocalGradientSums`].
@@ -100,7 +100,7 @@ impl<T: Mergeable> Local<T> {
             });
         }
         for (rank, channels) in ranks.iter_mut().enumerate() {
-            check_statistics("local", rank, channels)?;
+            check_statistics("local", position(rank, count), channels)?;
         }
         Ok(ranks)
     }
@@ -123,7 +123,7 @@ impl<T: Mergeable> Local<T> {
 /// not finite become NaN.
 pub(crate) fn check_statistics<T: Mergeable>(
     argument: &'static str,
-    rank: usize,
+    rank: Option<usize>,
     channels: &mut [T],
 ) -> Result<(), ArgumentError> {
     let count = channels.first().map_or(0, Mergeable::count);

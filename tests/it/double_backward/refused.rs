@@ -80,12 +80,12 @@ fn cotangents_of_another_form_are_refused_by_name() {
     let other = of.zeros(&[4, 3, 5]);
     assert!(matches!(
         of.refused(request().input_cotangent(&other)),
-        ArgumentError::Dims { argument: "input_cotangent", rank: 0, .. }
+        ArgumentError::Dims { argument: "input_cotangent", rank: None, .. }
     ));
     let half = of.device.zeros_of(&DIMS, DType::F16).unwrap();
     let error = of.refused(request().input_cotangent(&half));
     assert!(
-        matches!(&error, ArgumentError::DType { argument, .. } if argument == "input_cotangent[0]")
+        matches!(&error, ArgumentError::DType { argument, .. } if argument == "input_cotangent")
     );
     let last = of.zeros(&[4, 2, 3]).with_layout(Layout::ChannelsLast);
     assert!(matches!(
@@ -108,9 +108,7 @@ fn grad_output_lies_and_is_stored_as_x() {
     let of = Stepped::new(config());
     let half = of.device.zeros_of(&DIMS, DType::F16).unwrap();
     let error = of.refused(DoubleBackward::of(&of.x, &half));
-    assert!(
-        matches!(&error, ArgumentError::DType { argument, .. } if argument == "grad_output[0]")
-    );
+    assert!(matches!(&error, ArgumentError::DType { argument, .. } if argument == "grad_output"));
     let last = of.zeros(&[4, 2, 3]).with_layout(Layout::ChannelsLast);
     assert!(matches!(
         of.refused(DoubleBackward::of(&of.x, &last)),
@@ -123,7 +121,7 @@ fn tensors_written_since_and_other_tensors_are_refused() {
     let mut of = Stepped::new(config());
     let other = of.zeros(&DIMS);
     let error = of.refused(DoubleBackward::of(&other, &other));
-    assert!(matches!(&error, ArgumentError::NotSaved { argument, .. } if argument == "x[0]"));
+    assert!(matches!(&error, ArgumentError::NotSaved { argument, .. } if argument == "x"));
     of.x.write(&[0.5f32; 24]).unwrap();
     let x = of.zeros(&DIMS);
     let error = of.refused(DoubleBackward::of(&of.x, &x));
@@ -188,7 +186,7 @@ fn lists_of_another_length_and_other_devices_are_refused() {
     let error = refused(DoubleBackward::of(&x, &x).input_cotangent(&swapped));
     assert!(matches!(
         error,
-        ArgumentError::WrongDevice { argument: "input_cotangent", rank: 0, .. }
+        ArgumentError::WrongDevice { argument: "input_cotangent", rank: Some(0), .. }
     ));
     let vectors = [a.zeros(&[3]).unwrap()];
     let error = refused(DoubleBackward::of(&x, &x).weight_cotangent(&vectors));

@@ -208,6 +208,7 @@ fn outputs_that_overlap_a_residual_are_refused() {
         let x = at([0, 1]);
         let z = at([2, 3]);
         let overlap = |argument, rank, other, other_rank| {
+            let [rank, other_rank] = [rank, other_rank].map(Some);
             Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank })
         };
         for (y, rank, other_rank) in

@@ -132,7 +132,8 @@ fn check_error(
             *rank == culprit && reason.contains("panicked")
         }
         (Fault::BadShape, E::Aborted { rank, reason, .. }) => {
-            *rank == culprit && reason.contains("[0]")
+            let said = |argument| reason.contains(&format!(": {argument} has "));
+            *rank == culprit && (said("x") || said("grad_output"))
         }
         (Fault::Notifies, E::Aborted { rank, reason, .. }) => {
             *rank == culprit && reason == "it called abort: planted"

@@ -134,7 +134,12 @@ fn outputs_that_share_bytes_with_anything_are_refused() {
     ];
     for (inputs, mut outputs, rank, other, other_rank) in cases {
         let error = refused_into(&mut layer, &inputs, &mut outputs);
-        let overlap = ArgumentError::Overlap { argument: "output", rank, other, other_rank };
+        let overlap = ArgumentError::Overlap {
+            argument: "output",
+            rank: Some(rank),
+            other,
+            other_rank: Some(other_rank),
+        };
         assert_eq!(error, Error::Argument(overlap));
         assert_says(&error, &[&format!("output[{rank}]"), &format!("{other}[{other_rank}]")]);
     }

@@ -3,7 +3,7 @@
 use pollster::block_on;
 use syncbn::error::{ArgumentError, LimitError};
 use syncbn::stats::RunningStats;
-use syncbn::tensor::Layout;
+use syncbn::tensor::{DType, Layout};
 use syncbn::{
     Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
     collective::LocalGroup, config::Activation,
@@ -18,20 +18,36 @@ fn text<T>(result: Result<T, Error>) -> String {
 }
 
 #[test]
+fn a_tensor_has_a_position_only_among_several() {
+    let host = Device::host();
+    let [good, wrong] = [3, 4].map(|channels| host.zeros(&[2, channels]).unwrap());
+    let alone = layer(BatchNormConfig::torch(3));
+    let refused = "has 4 channels (dims [2, 4]), expected num_features = 3";
+    assert_eq!(text(block_on(alone.forward_train(&wrong))), format!("x {refused}"));
+    assert_eq!(text(block_on(alone.forward_train([&wrong]))), format!("x {refused}"));
+    let prepared = alone.prepare(&[2, 4], Layout::ChannelsFirst, DType::F32);
+    assert_eq!(text(prepared), format!("dims {refused}"));
+    let two = SyncBatchNorm::new(BatchNormConfig::torch(3), [host.clone(), host.clone()]).unwrap();
+    assert_eq!(text(block_on(two.forward_train([&good, &wrong]))), format!("x[1] {refused}"));
+    let lengths = Forward::of(&good).lengths([1_u32, 1].as_slice());
+    assert!(text(block_on(alone.forward_train(lengths))).starts_with("x has dims [2, 3]"));
+}
+
+#[test]
 fn channels_that_the_other_layout_would_give_are_found_to_be_so() {
     let bn = layer(BatchNormConfig::torch(3));
     let host = Device::host();
     let nhwc = host.zeros(&[2, 4, 5, 3]).unwrap();
     assert_eq!(
         text(block_on(bn.forward_train(&nhwc))),
-        "x[0] has 4 channels (dims [2, 4, 5, 3]), expected num_features = 3; if the channels are \
+        "x has 4 channels (dims [2, 4, 5, 3]), expected num_features = 3; if the channels are \
          the last dimension, say so: with_layout(Layout::ChannelsLast)"
     );
     block_on(bn.forward_train(&nhwc.with_layout(Layout::ChannelsLast))).expect("the right call");
     let nchw = host.zeros(&[2, 3, 4, 5]).unwrap().with_layout(Layout::ChannelsLast);
     assert_eq!(
         text(block_on(bn.forward_train(&nchw))),
-        "x[0] has 5 channels (dims [2, 3, 4, 5]), expected num_features = 3; if the channels are \
+        "x has 5 channels (dims [2, 3, 4, 5]), expected num_features = 3; if the channels are \
          the second dimension, say so: with_layout(Layout::ChannelsFirst)"
     );
     // Where neither layout gives them, nothing is guessed.

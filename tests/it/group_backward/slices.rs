@@ -216,7 +216,12 @@ fn targets_that_share_bytes_with_anything_are_refused() {
         let error = run(slots).unwrap_err();
         assert_eq!(
             error,
-            Error::Argument(ArgumentError::Overlap { argument, rank, other, other_rank })
+            Error::Argument(ArgumentError::Overlap {
+                argument,
+                rank: Some(rank),
+                other,
+                other_rank: Some(other_rank)
+            })
         );
     }
     run(fine).unwrap();

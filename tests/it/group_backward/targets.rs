@@ -164,7 +164,7 @@ fn dims_that_do_not_fit_are_refused() {
             assert!(error.to_string().contains(&format!("{argument}[1]")), "{error}");
             assert_eq!(
                 error,
-                ArgumentError::Dims { argument, rank: 1, found, expected },
+                ArgumentError::Dims { argument, rank: Some(1), found, expected },
                 "{kind:?}"
             );
 
@@ -204,7 +204,7 @@ fn a_tensor_of_another_device_is_refused() {
             list(&mut call)[1] =
                 other.upload(&dims, &vec![f32::NAN; dims.iter().product()]).unwrap();
             let error = call.refused();
-            let ArgumentError::WrongDevice { argument, rank: 1, .. } = error else {
+            let ArgumentError::WrongDevice { argument, rank: Some(1), .. } = error else {
                 panic!("{kind:?}: {error:?}")
             };
             assert_eq!(argument, expected, "{kind:?}");

@@ -59,7 +59,7 @@ fn refuse(change: &dyn Fn(&mut Layers, &mut Vec<Vec<Tensor>>)) -> (usize, Error)
 fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
     let (index, error) = refuse(&|_, y| y[1][1] = Device::host().zeros(&[1, 70]).unwrap());
     assert!(
-        matches!((index, &error), (1, Error::Argument(ArgumentError::Dims { rank: 1, .. }))),
+        matches!((index, &error), (1, Error::Argument(ArgumentError::Dims { rank: Some(1), .. }))),
         "{index}: {error}"
     );
 
@@ -82,8 +82,12 @@ fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
         let [a, b] = twice(&devices()[0], layers[0].1[0].dims());
         (y[0][0], y[3]) = (a, vec![b, Device::host().zeros(layers[0].1[1].dims()).unwrap()]);
     });
-    let overlap =
-        ArgumentError::Overlap { argument: "output", rank: 0, other: "output", other_rank: 0 };
+    let overlap = ArgumentError::Overlap {
+        argument: "output",
+        rank: Some(0),
+        other: "output",
+        other_rank: Some(0),
+    };
     assert_eq!((index, error), (0, overlap.into()));
 
     // As the output of one layer and the input of another.
@@ -93,7 +97,12 @@ fn a_refused_request_is_named_and_leaves_all_layers_as_they_were() {
         let [a, b] = twice(&devices()[0], layers[0].1[0].dims());
         (layers[0].1[0], y[3][0]) = (a, b);
     });
-    let overlap = ArgumentError::Overlap { argument: "output", rank: 0, other: "x", other_rank: 0 };
+    let overlap = ArgumentError::Overlap {
+        argument: "output",
+        rank: Some(0),
+        other: "x",
+        other_rank: Some(0),
+    };
     assert_eq!((index, error), (3, overlap.into()));
 }
 
@@ -174,9 +183,9 @@ fn a_refused_gradient_is_named_and_nothing_is_written() {
     });
     let overlap = ArgumentError::Overlap {
         argument: "input_gradient",
-        rank: 0,
+        rank: Some(0),
         other: "grad_output",
-        other_rank: 0,
+        other_rank: Some(0),
     };
     assert_eq!((index, error), (0, overlap.into()));
     // Nothing was changed: the same call, as it should be.

@@ -169,7 +169,7 @@ fn the_host_and_the_tensors_of_another_gpu_are_refused() {
     for other in [b, host] {
         let found = other.to_string();
         let expected = a.to_string();
-        let refused = ArgumentError::WrongDevice { argument: "x", rank: 0, found, expected };
+        let refused = ArgumentError::WrongDevice { argument: "x", rank: None, found, expected };
         assert_eq!(error(layer.forward_train(&random(&other, &DIMS))), refused.into());
     }
 }
@@ -239,7 +239,8 @@ fn the_workspace_of_another_device_is_refused_and_nothing_is_recorded() {
         let found = other.to_string();
         let expected = device.to_string();
         let refused: Error =
-            ArgumentError::WrongDevice { argument: "workspace", rank: 0, found, expected }.into();
+            ArgumentError::WrongDevice { argument: "workspace", rank: None, found, expected }
+                .into();
         let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);
         assert_eq!(error(layer.forward_train(request)), refused);
         let request = Forward::of(&x).write_to(&mut y).encode(&mut encoder, &mut workspace);

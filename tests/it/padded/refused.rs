@@ -45,21 +45,21 @@ fn lengths_that_do_not_fit_are_refused_with_rank_sample_found_and_allowed() {
     );
     assert_eq!(
         refused(&[2, 3, 5], FIRST, &of(&[&[5, 0], &[1]])),
-        LengthsError::Count { rank: 1, found: 1, expected: 2 }
+        LengthsError::Count { rank: Some(1), found: 1, expected: 2 }
     );
     let error = refused(&[2, 3, 5, 4], FIRST, &of(&[&[5, 0], &[1, 6]]));
-    assert_eq!(error, LengthsError::TooLong { rank: 1, sample: 1, found: 6, allowed: 5 });
+    assert_eq!(error, LengthsError::TooLong { rank: Some(1), sample: 1, found: 6, allowed: 5 });
     assert_eq!(
         error.to_string(),
         "lengths[1][1] is 6, expected at most 5, the first spatial size of x[1]"
     );
     assert_eq!(
         refused(&[2, 5, 3], Layout::ChannelsLast, &of(&[&[7, 0], &[1, 6]])),
-        LengthsError::TooLong { rank: 0, sample: 0, found: 7, allowed: 5 }
+        LengthsError::TooLong { rank: Some(0), sample: 0, found: 7, allowed: 5 }
     );
     assert_eq!(
         refused(&[2, 3], FIRST, &of(&[&[1, 1], &[0, 0]])),
-        LengthsError::NoSpatialAxis { rank: 0, dims: vec![2, 3] }
+        LengthsError::NoSpatialAxis { rank: Some(0), dims: vec![2, 3] }
     );
 }
 

@@ -162,7 +162,12 @@ fn outputs_and_gradients_of_inputs_have_the_layout_of_their_inputs() {
                 let mut outputs = stored([expected, found]);
                 let mut grad_inputs = stored([expected, found]);
                 let layout_error = |argument| {
-                    Error::Argument(ArgumentError::Layout { argument, rank: 1, found, expected })
+                    Error::Argument(ArgumentError::Layout {
+                        argument,
+                        rank: Some(1),
+                        found,
+                        expected,
+                    })
                 };
                 let error = block_on(
                     ranks.layer.forward_train(Forward::of(&inputs).write_to(&mut outputs)),
@@ -195,8 +200,13 @@ fn dimensions_are_read_in_the_layout_of_their_tensor() {
         let inputs = ranks.alike(DType::F16).map(|tensor| tensor.with_layout(Layout::ChannelsLast));
         let error = block_on(ranks.layer.forward_train(&inputs)).unwrap_err();
         let dims = vec![4, CHANNELS, 5];
-        let channels =
-            ArgumentError::Channels { argument: "x", rank: 0, dims, found: 5, expected: CHANNELS };
+        let channels = ArgumentError::Channels {
+            argument: "x",
+            rank: Some(0),
+            dims,
+            found: 5,
+            expected: CHANNELS,
+        };
         assert_eq!(error, Error::Argument(channels), "{on:?}");
     }
 }

@@ -221,7 +221,12 @@ fn slices_may_touch_but_not_overlap_by_half_a_word() {
         // of that slot.
         for (elements, fits) in [(halves, true), (halves - 1, true), (halves + 1, false)] {
             let overlap = |argument, other| {
-                Error::Argument(ArgumentError::Overlap { argument, rank: 0, other, other_rank: 0 })
+                Error::Argument(ArgumentError::Overlap {
+                    argument,
+                    rank: None,
+                    other,
+                    other_rank: None,
+                })
             };
             let forward = block_on(
                 layer.forward_train(Forward::of(&at(0, elements)).write_to(&mut at(1, elements))),

@@ -198,7 +198,9 @@ fn names(
                 || left_between_steps()
         }
         Fault::Notifies => failed_with("it called abort: planted"),
-        Fault::BadShape => failed_with("[0]") || left_between_steps(),
+        Fault::BadShape => {
+            failed_with(": x has ") || failed_with(": grad_output has ") || left_between_steps()
+        }
         Fault::Garbage => matches!(error, E::Frame { rank, .. } if *rank == culprit),
         // In the words of wgpu: a buffer is invalid, or the device is lost. The call may have
         // ended before, so that only reading its result fails, which is the program's.

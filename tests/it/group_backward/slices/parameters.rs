@@ -134,7 +134,7 @@ fn parameter_tensors_that_do_not_fit_are_refused_and_set_nothing() {
                 ones(&[CHANNELS + 1], 2),
                 ArgumentError::Dims {
                     argument: "bias",
-                    rank: 0,
+                    rank: Some(0),
                     found: vec![4],
                     expected: vec![3],
                 },
@@ -143,7 +143,7 @@ fn parameter_tensors_that_do_not_fit_are_refused_and_set_nothing() {
                 ones(&[1, CHANNELS], 2),
                 ArgumentError::Dims {
                     argument: "bias",
-                    rank: 0,
+                    rank: Some(0),
                     found: vec![1, 3],
                     expected: vec![3],
                 },
