@@ -27,18 +27,23 @@ const fn place(what: &'static str, show: fn(&Header) -> Option<String>) -> Field
 }
 
 /// The field that explains most comes first: a rank in another layer is also at another exchange.
-const FIELDS: [Field; 11] = [
+const FIELDS: [Field; 12] = [
     place("process group", |header| Some(format!("{:#018x}", header.group))),
     place("layer", |header| Some(header.layer.to_string())),
     place("layer name", |header| Some(format!("{:?}", header.name))),
     place("phase", |header| Some(header.phase.to_string())),
     place("exchange", |header| Some(header.step.to_string())),
-    place(
-        "subject (the forward exchange that is differentiated, or the rank that is broadcast)",
-        |header| (header.subject != ANY_SUBJECT).then(|| header.subject.to_string()),
-    ),
+    place("broadcasting rank", |header| {
+        is_broadcast(header.phase).then(|| header.subject.to_string())
+    }),
+    place("forward exchange to differentiate", |header| {
+        let is_one = !is_broadcast(header.phase) && header.subject != ANY_SUBJECT;
+        is_one.then(|| header.subject.to_string())
+    }),
     place("number of exchanges in a message", |header| Some(header.listed.to_string())),
-    place("channels", |header| (!header.phase.is_of_values()).then(|| header.channels.to_string())),
+    place("number of channels", |header| {
+        (!header.phase.is_of_values()).then(|| header.channels.to_string())
+    }),
     place("number of values", |header| Some(header.channels.to_string())),
     // Settings may differ in the exchange that compares them.
     Field {
@@ -55,6 +60,12 @@ const FIELDS: [Field; 11] = [
         show: |header| Some(format!("{:#018x}", header.state)),
     },
 ];
+
+/// Whether the subject of the phase is a rank.
+fn is_broadcast(phase: Phase) -> bool {
+    matches!(phase, Phase::Broadcast | Phase::State)
+}
+
 const DEVICES: Field = place("number of devices", |header| Some(header.ranks.to_string()));
 
 /// Fields that ranks at the same place must announce once more before they can be compared.

@@ -112,13 +112,13 @@ pub enum ExchangeError {
         panicked: bool,
     },
     /// A rank has failed and notified the others.
-    #[error("{at}: rank {rank} failed: {reason}")]
+    #[error("{at}: rank {rank} failed: {}", without_place(reason, at))]
     Aborted {
         /// The place of the reporting rank.
         at: String,
         /// That rank.
         rank: usize,
-        /// Its place and its error.
+        /// Its place and its error. The message leaves out a place that is the reporting rank's.
         reason: String,
     },
     /// Ranks are not at the same place: in other calls, or in other layers.
@@ -282,6 +282,11 @@ fn hint(what: &str) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// A reason behind the same place, without it.
+fn without_place<'r>(reason: &'r str, at: &str) -> &'r str {
+    reason.strip_prefix(at).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(reason)
 }
 
 /// Some ranks, by the lowest of them and their number.

@@ -219,7 +219,7 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
                 else {
                     panic!("{subjects:?}: {error:?}")
                 };
-                assert!(what.starts_with("subject"), "{subjects:?}: {what}");
+                assert_eq!(*what, "forward exchange to differentiate", "{subjects:?}");
                 assert_eq!(
                     (*rank, &**found, &**expected),
                     (culprit, said, of_most),

@@ -154,10 +154,10 @@ fn check_error(
             differs(*rank) && *what == "phase"
         }
         (Fault::OtherForward, E::Mismatch { rank, what, .. }) => {
-            differs(*rank) && what.starts_with("subject")
+            differs(*rank) && *what == "forward exchange to differentiate"
         }
         (Fault::OtherChannels, E::Mismatch { rank, what, .. }) => {
-            differs(*rank) && *what == "channels"
+            differs(*rank) && *what == "number of channels"
         }
         (Fault::OtherEps, E::Setting { rank, name, .. }) => differs(*rank) && &**name == "eps",
         (Fault::Garbage, E::Frame { rank, .. }) => *rank == culprit,

@@ -99,6 +99,6 @@ fn backward_of_different_forward_calls_of_one_layer_does_not_meet() {
                 .expect_err("different calls")
         });
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
-        assert_mismatch(errors, ("subject", "1", "0"));
+        assert_mismatch(errors, ("forward exchange to differentiate", "1", "0"));
     }
 }

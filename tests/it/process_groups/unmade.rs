@@ -72,7 +72,7 @@ fn a_rank_that_cannot_enter_its_group_fails_all_ranks_at_once_by_its_name() {
             let expected = if rank == culprit {
                 own.clone()
             } else {
-                format!("{at}rank {culprit} failed: {own}")
+                format!("{at}rank {culprit} failed: {words}")
             };
             assert_eq!(error.to_string(), expected);
             let Error::Exchange(error) = error else { panic!("{error:?}") };
