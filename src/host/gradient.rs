@@ -13,8 +13,8 @@ use super::apply::{Affine, Run, Upstream};
 use super::block_io::{BLOCK, Block, Gradients, Scratch};
 use super::channel_params::ChannelParams;
 use super::reduce::Reduction;
-use super::simd::{ColumnSums, PatchSums, Sums};
-use super::statistics::{by_column, totals};
+use super::simd::{ColumnSums, PatchSums, ROWS, Sums};
+use super::statistics::{LAST_CACHE_BYTES, by_column, totals};
 use super::threads::Threads;
 use super::traversal::{ColumnTile, Columns, PATCH_COLUMNS, PlaneTile, Planes, Traversal};
 use crate::dtype::Element;
@@ -209,15 +209,15 @@ impl<G: Element, X: Element> ColumnTileSums<'_, '_, G, X> {
 /// ```text
 /// for patch of at most 512 columns and 16 rows:
 ///     partial ← 0                           4 KB: two f32 for each column
-///     for row of the patch:
-///         prefetch x and g of the row of the next patch
-///         x, g ← the row as f32;  gate g by the activation, if there is one
+///     for 1 row or 4 rows of the patch:
+///         prefetch x and g of as many rows of the next patch
+///         x, g ← these rows as f32;  gate g by the activation, if there is one
 ///         partial += g, g·(x − pivot)       see `simd::columns`
 ///     sums += partial                       f32 to f64, 16 rows deep
 /// ```
 ///
-/// As `ColumnStatsKernel`, but one row at a time: x and g are as many streams of memory as a core
-/// keeps up with. Folded rows are one run of memory, which the hardware prefetcher follows, so that
+/// As `ColumnStatsKernel`, but from memory one row at a time, of any type: x and g are as many
+/// streams as a core keeps up with. Folded rows are one run of memory, which the hardware prefetcher follows, so that
 /// nothing is prefetched by software.
 struct ColumnSumsKernel<'k, 't, 'a, G, X> {
     tile: &'k ColumnTileSums<'t, 'a, G, X>,
@@ -233,23 +233,31 @@ impl<G: Element, X: Element> WithSimd for ColumnSumsKernel<'_, '_, '_, G, X> {
         let sums = self.sums;
         let mut v = Block::ZERO;
         let mut residual = Block::ZERO;
-        let mut x_to = [0.0; PATCH_COLUMNS];
-        let mut g_to = [0.0; PATCH_COLUMNS];
+        let bytes = upstream.x.len() * (size_of::<X>() + size_of::<G>());
+        let at_once = if bytes > LAST_CACHE_BYTES { 1 } else { ROWS };
+        let mut x_to = [[0.0; PATCH_COLUMNS]; ROWS];
+        let mut g_to = [[0.0; PATCH_COLUMNS]; ROWS];
         let patches = columns.patches(tile);
         for (patch, next) in patches.clone().zip(patches.skip(1).map(Some).chain([None])) {
             let mut of_patch = PatchSums::new(patch.column, patch.len);
             let next = next.filter(|_| tile.fold == 1);
             let mut prefetched =
                 next.iter().flat_map(|next| next.starts().iter().map(|start| (*start, next.len)));
-            for start in patch.starts() {
-                if let Some((start, len)) = prefetched.next() {
+            for starts in patch.starts().chunks(at_once) {
+                for (start, len) in prefetched.by_ref().take(at_once) {
                     upstream.prefetch(g, start, len);
                 }
-                let row = Run { at: *start, n: patch.len };
-                let scratch = [&mut v, &mut residual];
-                let to = [&mut x_to[..], &mut g_to[..]];
-                let [x, g] = upstream.read(simd, g, row, params, scratch, to);
-                sums.add_products(simd, &mut of_patch, &[g], &[x]);
+                let mut xs: [&[f32]; ROWS] = [&[]; ROWS];
+                let mut gs: [&[f32]; ROWS] = [&[]; ROWS];
+                let rows = xs.iter_mut().zip(&mut gs).zip(&mut x_to).zip(&mut g_to).zip(starts);
+                for ((((x_row, g_row), x_to), g_to), start) in rows {
+                    let row = Run { at: *start, n: patch.len };
+                    let scratch = [&mut v, &mut residual];
+                    let to = [&mut x_to[..], &mut g_to[..]];
+                    [*x_row, *g_row] = upstream.read(simd, g, row, params, scratch, to);
+                }
+                let rows = starts.len();
+                sums.add_products(simd, &mut of_patch, &gs[..rows], &xs[..rows]);
             }
             sums.take(&of_patch);
         }

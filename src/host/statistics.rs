@@ -8,7 +8,7 @@
 mod columns;
 
 use columns::column_stats;
-pub(super) use columns::{by_column, totals};
+pub(super) use columns::{LAST_CACHE_BYTES, by_column, totals};
 
 use std::ops::Range;
 

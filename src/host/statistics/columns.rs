@@ -19,7 +19,7 @@ use crate::stats::Moments;
 const GUESS_ROWS: usize = 8;
 
 /// Bytes that the last cache of a processor may hold.
-const LAST_CACHE_BYTES: usize = 32 << 20;
+pub(in crate::host) const LAST_CACHE_BYTES: usize = 32 << 20;
 
 /// The moments of the channels of a tile of columns.
 pub(super) fn column_stats<X: Element>(
