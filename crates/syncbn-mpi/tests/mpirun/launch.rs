@@ -20,8 +20,10 @@ pub const SCENE: &str = "SYNCBN_MPI_SCENE";
 pub const REPORTS: &str = "SYNCBN_MPI_REPORTS";
 /// Longer than any job takes on a loaded machine: beyond it the job hangs, which is a failure.
 const LIMIT: Duration = Duration::from_secs(90);
-/// Jobs in a row of which the launcher may crash or hang.
-const MOST_LAUNCHER_FAULTS: usize = 2;
+/// Jobs in a row of which the launcher may crash.
+const MOST_CRASHES: usize = 2;
+/// Jobs in a row of which Open MPI's launcher may hang.
+const MOST_HANGS: usize = 1;
 /// How long `mpirun` may be there after its ranks, or a rank after it.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
@@ -90,7 +92,7 @@ pub struct Job {
     pub options: Vec<String>,
     /// Words before the program.
     wrapper: Vec<String>,
-    /// Whether the job is one of whose ranks the launcher may not hear.
+    /// Whether the launcher may outlive the ranks, as when the link to them is cut.
     launcher_may_hang: bool,
 }
 
@@ -119,17 +121,23 @@ impl Job {
     /// Runs it to the end of its last process; again where the launcher itself has crashed or hung
     /// at its end, which says nothing of the ranks.
     pub fn run(&self) -> Result<Outcome, String> {
-        for _ in 0..MOST_LAUNCHER_FAULTS {
+        let (_, launcher) = Kind::found()?;
+        let mut crashes = 0;
+        let mut hangs = 0;
+        loop {
             let outcome = self.run_once()?;
-            let hung = outcome.launcher_hung && !self.launcher_may_hang;
-            let fault = match (outcome.launcher_crashed(), hung) {
-                (true, _) => "crashed at its own end",
-                (false, true) => "hung behind its ranks",
-                (false, false) => return Ok(outcome),
+            let may_hang = self.launcher_may_hang || launcher != Kind::OpenMpi;
+            let fault = if outcome.launcher_crashed() && crashes < MOST_CRASHES {
+                crashes += 1;
+                "crashed at its own end"
+            } else if outcome.launcher_hung && !may_hang && hangs < MOST_HANGS {
+                hangs += 1;
+                "hung behind its ranks"
+            } else {
+                return Ok(outcome);
             };
-            println!("measured: {}: mpirun {fault}: once more", self.scene);
+            println!("measured: {}: mpirun {fault}: once more\n{}", self.scene, outcome.text);
         }
-        self.run_once()
     }
 
     fn run_once(&self) -> Result<Outcome, String> {
