@@ -21,7 +21,7 @@ pub enum DeviceError {
 }
 
 /// The ranks, and the GPUs that they are on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     /// In rank order.
     pub ranks: Vec<Device>,
@@ -51,6 +51,18 @@ impl Machine {
     /// Whether every device measures its own time.
     pub fn has_clock(&self) -> bool {
         !self.gpus.is_empty() && self.gpus.iter().all(Gpu::has_timestamps)
+    }
+
+    /// The same ranks, whose layers take no timestamps.
+    pub fn without_timestamps(&self) -> Result<Self, syncbn::Error> {
+        let mut gpus = Vec::with_capacity(self.gpus.len());
+        for Gpu { device, queue } in &self.gpus {
+            gpus.push(Device::from_wgpu(device.clone(), queue.clone())?);
+        }
+        let ranks = gpus.iter().cycle().take(self.ranks.len()).cloned().collect::<Vec<_>>();
+        let ranks = if gpus.is_empty() { self.ranks.clone() } else { ranks };
+        let Self { gpus, shared, adapter, awake, .. } = self.clone();
+        Ok(Self { ranks, gpus, shared, adapter, awake })
     }
 
     /// Time of the layer's kernels since the last call, by the devices' own clocks. `None` if a

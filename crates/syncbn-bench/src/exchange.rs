@@ -1,17 +1,19 @@
-//! Owns the measurement of the exchange without the kernels: reading sums back, merging them,
-//! sending the result.
+//! Owns the measurement of an exchange by itself: reading sums back, merging them, sending the
+//! result.
 //!
-//! The layer runs over two values per channel and rank. In turn with it run two programs without
-//! it, on the same GPUs and over as many bytes as the sums have. A bare round trip copies them to a
-//! buffer, maps them and waits. A bare exchange has the submissions of the layer: a kernel before
-//! the copy, and another one, in a second submission, that is given the bytes. Its kernels add 1 to
-//! a word, so it takes what the driver takes for any program that exchanges.
+//! The layer runs over two values per channel and rank, until its second submission is made. In
+//! turn with it run two programs without it, on the same GPUs and over as many bytes as the sums
+//! have. A bare round trip copies them to a buffer, maps them and waits. A bare exchange has the
+//! submissions of the layer: before the copy a kernel that adds up a word of every invocation of
+//! its workgroup, and in a second submission, which is recorded while the first one runs and is
+//! given the bytes, a kernel that adds 1 to every word.
 //!
-//! The time of the kernels of the first submission, by the GPUs' own clocks, is subtracted from
-//! both exchanges. Without timestamps it stays in.
+//! All three wait as the layer does: they poll the device for a while, and then sleep. The kernels'
+//! time is in it. Timestamps are not taken: a driver may end the work before each of them.
 
 use std::error::Error;
 use std::hint::black_box;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use syncbn::low_level::plan::CHANNEL_SUMS_BYTES;
@@ -20,7 +22,6 @@ use syncbn::wgpu::{self, BufferUsages};
 use crate::devices::{Gpu, Machine};
 use crate::inputs::{self, Form, Set};
 use crate::layer::Layer;
-use crate::timestamps::Timestamps;
 use crate::timing::Samples;
 use crate::workloads::Pass;
 
@@ -28,6 +29,8 @@ use crate::workloads::Pass;
 const ROUNDS: usize = 5;
 /// Values per channel on each rank.
 const VALUES: usize = 2;
+/// Time for which a layer polls a device before it sleeps.
+const POLLING: Duration = Duration::from_micros(200);
 
 /// Microseconds of the exchange of a pass, of the bare exchange and of the bare round trip.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +40,37 @@ pub struct Exchanged {
     pub round_trip_us: f64,
 }
 
-/// A kernel that does next to nothing.
+/// The kernels of a bare exchange. The sum has the barriers of any sum over a workgroup.
 const SHADER: &str = "
 @group(0) @binding(0) var<storage, read_write> words: array<u32>;
 
+var<workgroup> of_invocation: array<u32, 256>;
+
+fn sum_of_sixteen(first: u32, step: u32) -> u32 {
+    var sum = 0u;
+    for (var i = 0u; i < 16u; i++) {
+        sum += of_invocation[first + i * step];
+    }
+    return sum;
+}
+
 @compute @workgroup_size(256)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x == 0u {
-        words[0] += 1u;
+fn add_up(@builtin(local_invocation_index) invocation: u32) {
+    of_invocation[invocation] = words[invocation % arrayLength(&words)];
+    workgroupBarrier();
+    if invocation < 16u {
+        of_invocation[invocation] = sum_of_sixteen(invocation, 16u);
+    }
+    workgroupBarrier();
+    if invocation == 0u {
+        words[0] = sum_of_sixteen(0u, 1u);
+    }
+}
+
+@compute @workgroup_size(256)
+fn add_one(@builtin(local_invocation_index) invocation: u32) {
+    for (var i = invocation; i < arrayLength(&words); i += 256u) {
+        words[i] += 1u;
     }
 }";
 
@@ -67,6 +93,7 @@ impl Exchange {
         // The sums of the ranks that a GPU has.
         let ranks = machine.ranks.len().checked_div(machine.gpus.len()).unwrap_or(0);
         let bytes = (ranks * channels) as u64 * CHANNEL_SUMS_BYTES;
+        let machine = &machine.without_timestamps()?;
         Ok(Self {
             layer: Layer::new(channels, form, machine)?,
             set: inputs::set(&shards, form, &machine.ranks, 0)?,
@@ -75,8 +102,8 @@ impl Exchange {
         })
     }
 
-    /// Measures the exchange of a pass and the two bare programs in turn; `None` where there is nothing to
-    /// exchange or no GPU.
+    /// Measures the exchange of a pass and the two bare programs in turn; `None` where there is
+    /// nothing to exchange or no GPU.
     pub fn measure(
         &mut self,
         machine: &Machine,
@@ -90,25 +117,15 @@ impl Exchange {
         let mut trips = Vec::new();
         // The first round builds kernels.
         for round in 0..=self.rounds {
-            // Once for both, as they take about a millisecond together.
+            // Once for all three, as they take about a millisecond together.
             machine.awake.wake()?;
-            let Some(times) = self.layer.submit(pass, &mut self.set)? else { return Ok(None) };
-            let all_kernels = self.kernels(machine)?;
-            let sums = match pass {
-                Pass::Backward => {
-                    self.layer.submit_sums(&mut self.set)?;
-                    self.kernels(machine)?
-                }
-                _ => {
-                    self.layer.submit(Pass::Eval, &mut self.set)?;
-                    all_kernels.saturating_sub(self.kernels(machine)?)
-                }
-            };
-            let bare_exchange = self.bare_exchange()?;
+            // Neither always comes first.
+            let before = if round % 2 == 0 { Some(self.bare_exchange()?) } else { None };
+            let Some(exchange) = self.exchange(pass)? else { return Ok(None) };
+            let bare_exchange = before.map_or_else(|| self.bare_exchange(), Ok)?;
             let trip = self.round_trip()?;
             if round > 0 {
-                exchanges
-                    .push((times.local + times.synchronize + times.apply).saturating_sub(sums));
+                exchanges.push(exchange);
                 bare_exchanges.push(bare_exchange);
                 trips.push(trip);
             }
@@ -121,47 +138,62 @@ impl Exchange {
         }))
     }
 
-    /// Time of the kernels of the last call.
-    fn kernels(&self, machine: &Machine) -> Result<Duration, Box<dyn Error>> {
+    /// A call of the layer, whose end is not awaited; `None` where it exchanges nothing.
+    fn exchange(&mut self, pass: Pass) -> Result<Option<Duration>, Box<dyn Error>> {
+        let started = Instant::now();
+        let exchanges = self.layer.submit(pass, &mut self.set)?.is_some();
+        let elapsed = started.elapsed();
         self.layer.wait()?;
-        Ok(machine.device_time()?.unwrap_or_default())
+        Ok(exchanges.then_some(elapsed))
     }
 
     /// All GPUs at the same time, as the layer asks them.
     fn round_trip(&self) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
-        self.bare.iter().for_each(|gpu| gpu.read_back(false));
-        for gpu in &self.bare {
-            black_box(gpu.bytes()?);
+        let readers: Vec<Reader> = self.bare.iter().map(|gpu| gpu.read_back(false)).collect();
+        for (gpu, reader) in self.bare.iter().zip(readers) {
+            black_box(gpu.bytes(&reader)?);
         }
         Ok(started.elapsed())
     }
 
-    /// The same, until the second submission. Its end is not awaited, as that of the layer is not.
+    /// The same, until the second submission.
     fn bare_exchange(&self) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
-        self.bare.iter().for_each(|gpu| gpu.read_back(true));
-        let read: Vec<Vec<u8>> = self.bare.iter().map(Bare::bytes).collect::<Result<_, _>>()?;
-        self.bare.iter().zip(&read).for_each(|(gpu, bytes)| gpu.submit_second(bytes));
+        let readers: Vec<Reader> = self.bare.iter().map(|gpu| gpu.read_back(true)).collect();
+        let second: Vec<wgpu::CommandBuffer> = self.bare.iter().map(Bare::second).collect();
+        let mut read = Vec::new();
+        for (gpu, reader) in self.bare.iter().zip(&readers) {
+            read.push(gpu.bytes(reader)?);
+        }
+        for ((gpu, bytes), commands) in self.bare.iter().zip(&read).zip(second) {
+            gpu.gpu.queue.write_buffer(&gpu.source, 0, bytes);
+            gpu.gpu.queue.submit([commands]);
+        }
         let elapsed = started.elapsed();
-        let mut kernels = Duration::ZERO;
         for gpu in &self.bare {
             gpu.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
-            let own = gpu.timestamps.as_ref().map(Timestamps::read).transpose()?;
-            kernels = kernels.max(own.unwrap_or_default());
         }
-        Ok(elapsed.saturating_sub(kernels))
+        Ok(elapsed)
     }
 }
+
+/// Hears that bytes are mapped.
+type Reader = mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
 /// What both bare programs have on a GPU: bytes, where they are mapped, and a kernel.
 struct Bare {
     gpu: Gpu,
     source: wgpu::Buffer,
     staging: wgpu::Buffer,
+    add_up: Kernel,
+    add_one: Kernel,
+}
+
+/// A kernel, bound to the bytes.
+struct Kernel {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
-    timestamps: Option<Timestamps>,
 }
 
 impl Bare {
@@ -178,70 +210,85 @@ impl Bare {
             label,
             source: wgpu::ShaderSource::Wgsl(SHADER.into()),
         });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
-        let resource = source.as_entire_binding();
-        let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label,
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &[wgpu::BindGroupEntry { binding: 0, resource }],
-        });
+        let kernel = |entry_point| {
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: None,
+                module: &module,
+                entry_point: Some(entry_point),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                cache: None,
+            });
+            let resource = source.as_entire_binding();
+            let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label,
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &[wgpu::BindGroupEntry { binding: 0, resource }],
+            });
+            Kernel { pipeline, bind_group }
+        };
         Self {
             gpu: gpu.clone(),
             staging: buffer(BufferUsages::MAP_READ | BufferUsages::COPY_DST),
+            add_up: kernel("add_up"),
+            add_one: kernel("add_one"),
             source,
-            pipeline,
-            bind_group,
-            timestamps: gpu.has_timestamps().then(|| Timestamps::new(gpu)),
         }
     }
 
     /// Submits the copy, behind the kernel if it is wanted, and asks for the bytes.
-    fn read_back(&self, kernel: bool) {
+    fn read_back(&self, kernel: bool) -> Reader {
         let mut encoder = self.encoder();
         if kernel {
-            let timestamps = self.timestamps.as_ref().map(Timestamps::of_a_pass);
-            self.record_kernel(&mut encoder, timestamps);
+            self.add_up.record(&mut encoder);
         }
         encoder.copy_buffer_to_buffer(&self.source, 0, &self.staging, 0, self.source.size());
         self.gpu.queue.submit([encoder.finish()]);
-        self.staging.map_async(wgpu::MapMode::Read, .., drop);
+        let (sender, reader) = mpsc::channel();
+        self.staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+            // Nobody hears it where an error has ended the program.
+            let _ = sender.send(mapped);
+        });
+        reader
     }
 
-    /// Waits for the bytes and reads them, as sums are read.
-    fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error>> {
-        self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
+    /// Waits for the bytes as the layer does, and reads them.
+    fn bytes(&self, reader: &Reader) -> Result<Vec<u8>, Box<dyn Error>> {
+        let started = Instant::now();
+        let mapped = loop {
+            if let Ok(mapped) = reader.try_recv() {
+                break mapped;
+            }
+            if started.elapsed() < POLLING {
+                self.gpu.device.poll(wgpu::PollType::Poll)?;
+                std::thread::yield_now();
+            } else {
+                self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
+            }
+        };
+        mapped?;
         let bytes = self.staging.get_mapped_range(..)?.to_vec();
         self.staging.unmap();
         Ok(bytes)
     }
 
-    /// Gives the kernel these bytes.
-    fn submit_second(&self, bytes: &[u8]) {
+    /// The second submission.
+    fn second(&self) -> wgpu::CommandBuffer {
         let mut encoder = self.encoder();
-        self.record_kernel(&mut encoder, None);
-        self.gpu.queue.write_buffer(&self.source, 0, bytes);
-        self.gpu.queue.submit([encoder.finish()]);
+        self.add_one.record(&mut encoder);
+        encoder.finish()
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
+}
 
-    fn record_kernel(
-        &self,
-        encoder: &mut wgpu::CommandEncoder,
-        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
-    ) {
-        let label = Some("bare exchange");
-        let mut pass =
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes });
+impl Kernel {
+    fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        let descriptor =
+            wgpu::ComputePassDescriptor { label: Some("bare exchange"), timestamp_writes: None };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(1, 1, 1);

@@ -88,14 +88,8 @@ impl Layer {
                 }
                 Ok(None)
             }
-            Pass::Backward => self.backward(set, true),
+            Pass::Backward => self.backward(set),
         }
-    }
-
-    /// Backward without the gradients of the inputs: its sums and its exchange, but not its last
-    /// kernel.
-    pub fn submit_sums(&mut self, set: &mut Set) -> Result<(), Error> {
-        self.backward(set, false).map(drop)
     }
 
     fn forward(&self, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
@@ -109,7 +103,7 @@ impl Layer {
         Ok(times)
     }
 
-    fn backward(&mut self, set: &mut Set, wants_inputs: bool) -> Result<Option<PhaseTimes>, Error> {
+    fn backward(&mut self, set: &mut Set) -> Result<Option<PhaseTimes>, Error> {
         let of_layer = usize::from(self.reproducible);
         if set.saved[of_layer].is_none() {
             self.forward(set)?;
@@ -117,10 +111,10 @@ impl Layer {
         // Made right above where it was missing.
         let Some(saved) = &set.saved[of_layer] else { return Ok(None) };
         let mut request = Backward::of(&set.x, &set.grad_outputs)
-            .input_gradient(wants_inputs.then_some(&mut set.grad_inputs))
+            .input_gradient(&mut set.grad_inputs)
             .weight_gradient(&mut self.grad_weights)
             .bias_gradient(&mut self.grad_biases)
-            .residual_gradient(set.grad_residuals.as_mut().filter(|_| wants_inputs));
+            .residual_gradient(set.grad_residuals.as_mut());
         if let Some(residuals) = &set.residuals {
             request = request.residual(residuals);
         }

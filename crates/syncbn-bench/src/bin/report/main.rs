@@ -11,7 +11,7 @@
 //! kernels      every storage type, layout and epilogue
 //! accuracy     hard inputs against the definition in f64
 //!              each of the three: problem -> layers -> judge -> shrink, where it fails
-//! passes       each pass beside a copy of the same bytes, the exchange beside a round trip:
+//! passes       each pass beside a copy of the same bytes, the exchange beside bare programs:
 //!              the measurement of `bench`
 //! ```
 

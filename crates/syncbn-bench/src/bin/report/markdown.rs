@@ -94,7 +94,7 @@ impl Markdown<'_> {
 
     fn passes(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let about = "Each pass beside a copy kernel of the same bytes, and the exchange of sums \
-            beside two bare programs of as many bytes: one of the same submissions, and a round trip.";
+            beside the same submissions without the crate and beside a bare round trip.";
         section(f, "Passes", about)?;
         writeln!(f, "{PASSES}\n")?;
         let titles = [

@@ -33,7 +33,7 @@ pub struct Report {
     pub kernels: Vec<Checked>,
     /// Hard cases.
     pub accuracy: Vec<Checked>,
-    /// Passes beside copies, with the exchange beside a round trip.
+    /// Passes beside copies, with the exchange beside two bare programs.
     pub passes: Vec<Timed>,
     /// Rows of passes that did not begin in time.
     pub passes_left_out: usize,

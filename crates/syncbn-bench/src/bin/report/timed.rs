@@ -1,5 +1,5 @@
-//! Owns the section of times: every pass beside a copy of the same bytes, and the exchange beside a
-//! bare round trip.
+//! Owns the section of times: every pass beside a copy of the same bytes, and the exchange beside
+//! two programs without the crate.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
