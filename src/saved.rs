@@ -120,43 +120,44 @@ impl SavedCall {
     ) -> Result<(), ArgumentError> {
         let refuse = |argument: String, reason| Err(ArgumentError::NotSaved { argument, reason });
         if self.first_id != base.first_id {
-            return refuse(
-                "saved".to_owned(),
-                "it belongs to another layer; give what a forward call of this layer returned",
-            );
+            return refuse("saved".to_owned(), "give what its own forward call returned");
         }
         if self.layer != base.id {
             return refuse(
                 "saved".to_owned(),
-                "it is of a call before the layer joined its group; run forward again",
+                "the layer has joined a group since; run forward again",
             );
         }
         if self.x.len() != x.len() {
-            return refuse("x".to_owned(), "it was of another number of ranks; run forward again");
+            return refuse("x".to_owned(), "that had another number of ranks; run forward again");
         }
         if !base.has_parameters(&self.parameters) {
-            return refuse("weight or bias".to_owned(), "they were set since; run forward again");
+            return refuse(
+                "weight or bias".to_owned(),
+                "parameters were set since; run forward again",
+            );
         }
         for (argument, tensors, all) in [("x", x, &self.x), ("residual", residual, &self.residual)]
         {
             for (rank, (tensor, seen)) in tensors.iter().zip(all).enumerate() {
+                let name = || indexed(argument, position(rank, all.len()));
                 if recomputed && !seen.is_like(tensor) {
                     return refuse(
-                        indexed(argument, position(rank, all.len())),
-                        "it is of another form; run forward again",
+                        name(),
+                        "it has other dimensions, or another layout or type; run forward again",
                     );
                 }
                 if !recomputed && !seen.is(tensor) {
                     return refuse(
-                        indexed(argument, position(rank, all.len())),
+                        name(),
                         "it is another tensor; give that one, or say `recomputed()` if this one \
                         holds the same values",
                     );
                 }
                 if !recomputed && seen.is_written(tensor) {
                     return refuse(
-                        indexed(argument, position(rank, all.len())),
-                        "it was written since; run forward again",
+                        name(),
+                        "it was written since, as a forward call in place does; run forward again",
                     );
                 }
             }

@@ -161,7 +161,12 @@ impl Base {
         self.check_devices(argument, tensors)?;
         for (rank, tensor) in positions(tensors) {
             check_dims(argument, rank, tensor.dims(), &[self.config.num_features])?;
-            check_dtype(argument, rank, tensor.dtype(), DType::F32, false)?;
+            let found = tensor.dtype();
+            if found != DType::F32 {
+                let argument = indexed(argument, rank);
+                let expected = DType::F32.to_string();
+                return Err(ArgumentError::DType { argument, found, expected }.into());
+            }
         }
         Ok(())
     }
@@ -250,12 +255,13 @@ pub(crate) fn check_disjoint<'t>(
 pub(super) fn check_like(argument: Argument<'_>, x: &[&Tensor], mixed: bool) -> Result<(), Error> {
     let Argument { name: argument, tensors } = argument;
     for ((rank, tensor), x) in positions(tensors).zip(x) {
-        check_dims(argument, rank, tensor.dims(), x.dims())?;
+        // First, because another layout has other dimensions.
         let found = tensor.layout();
         let expected = x.layout();
         if found != expected {
             return Err(ArgumentError::Layout { argument, rank, found, expected }.into());
         }
+        check_dims(argument, rank, tensor.dims(), x.dims())?;
         check_dtype(argument, rank, tensor.dtype(), x.dtype(), mixed)?;
     }
     Ok(())
@@ -284,6 +290,6 @@ fn check_dtype(
     if found == x || (mixed && found.goes_with(x)) {
         return Ok(());
     }
-    let expected = if mixed { format!("{x} or f32, as x is {x}") } else { x.to_string() };
+    let expected = if mixed { format!("{x} or f32, as x is {x}") } else { format!("{x}, as x is") };
     Err(ArgumentError::DType { argument: indexed(argument, rank), found, expected })
 }

@@ -125,7 +125,8 @@ impl Base {
 pub(crate) async fn state_of(parameters: &[AffineParameters]) -> Result<StateDict, Error> {
     let [weight, bias] = parameters.first().map_or([None, None], AffineParameters::both);
     for (name, tensor) in [("weight", weight), ("bias", bias)] {
-        tensor.map_or(Ok(()), |tensor| check_readable(name, None, tensor))?;
+        tensor
+            .map_or(Ok(()), |tensor| check_readable(name, position(0, parameters.len()), tensor))?;
     }
     let read = async |tensor: Option<&Tensor>| match tensor {
         Some(tensor) => tensor.to_vec().await.map(Some),

@@ -29,19 +29,16 @@ const fn place(what: &'static str, show: fn(&Header) -> Option<String>) -> Field
 /// The field that explains most comes first: a rank in another layer is also at another exchange.
 const FIELDS: [Field; 12] = [
     place("process group", |header| Some(format!("{:#018x}", header.group))),
-    place("layer", |header| Some(header.layer.to_string())),
-    place("layer name", |header| Some(format!("{:?}", header.name))),
-    place("phase", |header| Some(header.phase.to_string())),
+    place("layer", |header| header.phase.is_of_a_layer().then(|| header.layer.to_string())),
+    place("layer name", |header| {
+        header.phase.is_of_a_layer().then(|| format!("{:?}", header.name))
+    }),
+    place("call", |header| Some(header.phase.to_string())),
     place("exchange", |header| Some(header.step.to_string())),
-    place("broadcasting rank", |header| {
-        is_broadcast(header.phase).then(|| header.subject.to_string())
-    }),
-    place("forward exchange to differentiate", |header| {
-        let is_one = !is_broadcast(header.phase) && header.subject != ANY_SUBJECT;
-        is_one.then(|| header.subject.to_string())
-    }),
+    place("`from`", |header| subject(header, true)),
+    place("forward exchange of `saved`", |header| subject(header, false)),
     place("number of exchanges in a message", |header| Some(header.listed.to_string())),
-    place("number of channels", |header| {
+    place("num_features", |header| {
         (!header.phase.is_of_values()).then(|| header.channels.to_string())
     }),
     place("number of values", |header| Some(header.channels.to_string())),
@@ -61,9 +58,11 @@ const FIELDS: [Field; 12] = [
     },
 ];
 
-/// Whether the subject of the phase is a rank.
-fn is_broadcast(phase: Phase) -> bool {
-    matches!(phase, Phase::Broadcast | Phase::State)
+/// The subject where it is a rank, or where it is an exchange.
+fn subject(header: &Header, is_rank: bool) -> Option<String> {
+    let of_broadcast = matches!(header.phase, Phase::Broadcast | Phase::State);
+    let is_shown = of_broadcast == is_rank && header.subject != ANY_SUBJECT;
+    is_shown.then(|| header.subject.to_string())
 }
 
 const DEVICES: Field = place("number of devices", |header| Some(header.ranks.to_string()));

@@ -8,12 +8,12 @@ use crate::shape::Layout;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgumentError {
-    /// A list with another length than the group has ranks.
-    #[error("{argument} holds {found} tensor(s) or statistics, expected {expected}: one per rank")]
+    /// A list with another length than the call or the layer has ranks.
+    #[error("{argument} holds {found}, expected {expected}: one per rank")]
     RankCount {
         /// Name of the argument.
         argument: &'static str,
-        /// Tensors found.
+        /// Tensors, or statistics of ranks, found.
         found: usize,
         /// Ranks of the group.
         expected: usize,
@@ -37,7 +37,8 @@ pub enum ArgumentError {
     Shape {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; `None` if the argument is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank, or the argument is no list
+        /// of one tensor per rank.
         rank: Option<usize>,
         /// The error of the dimensions.
         shape: ShapeError,
@@ -51,7 +52,8 @@ pub enum ArgumentError {
     Channels {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; `None` if the argument is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank, or the argument is no list
+        /// of one tensor per rank.
         rank: Option<usize>,
         /// The tensor's dimensions.
         dims: Vec<usize>,
@@ -65,7 +67,8 @@ pub enum ArgumentError {
     Dims {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; `None` if the argument is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank, or the argument is no list
+        /// of one tensor per rank.
         rank: Option<usize>,
         /// The dimensions found.
         found: Vec<usize>,
@@ -87,13 +90,14 @@ pub enum ArgumentError {
     Lengths(#[from] LengthsError),
     /// A tensor of another layout than its counterpart.
     #[error(
-        "{} is in layout {found:?}, expected {expected:?}, as its input",
+        "{} is in layout {found:?}, expected {expected:?}, as x",
         indexed(argument, *rank)
     )]
     Layout {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; `None` if the argument is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank, or the argument is no list
+        /// of one tensor per rank.
         rank: Option<usize>,
         /// The layout found.
         found: Layout,
@@ -108,7 +112,8 @@ pub enum ArgumentError {
     WrongDevice {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; `None` if the argument is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank, or the argument is no list
+        /// of one tensor per rank.
         rank: Option<usize>,
         /// The device of the tensor.
         found: String,
@@ -117,18 +122,19 @@ pub enum ArgumentError {
     },
     /// An output that shares bytes with an input or with another output.
     #[error(
-        "{} overlaps {} in one buffer; give it a range of its own",
+        "{} overlaps {} in one buffer; give it a range of its own{}",
         indexed(argument, *rank),
-        indexed(other, *other_rank)
+        indexed(other, *other_rank),
+        in_place_hint(argument, other)
     )]
     Overlap {
         /// Name of the output.
         argument: &'static str,
-        /// Rank of the output; `None` if it is one tensor.
+        /// Rank of the output; `None` if there is one rank.
         rank: Option<usize>,
         /// Name of the other tensor.
         other: &'static str,
-        /// Rank of the other tensor; `None` if that argument is one tensor.
+        /// Rank of the other tensor; `None` if there is one rank.
         other_rank: Option<usize>,
     },
     /// Statistics that no batch has.
@@ -136,7 +142,7 @@ pub enum ArgumentError {
     Statistics {
         /// Name of the argument.
         argument: &'static str,
-        /// Rank, the position in the list; `None` for those of one rank or of all together.
+        /// Rank, the position in the list; `None` if there is one rank, or for those of all ranks.
         rank: Option<usize>,
         /// Number of the channel.
         channel: usize,
@@ -197,7 +203,8 @@ pub enum ArgumentError {
     ParameterUsage {
         /// `weight` or `bias`.
         name: &'static str,
-        /// Rank, the position in the list; `None` if the argument is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank, or the argument is no list
+        /// of one tensor per rank.
         rank: Option<usize>,
         /// Usage of the buffer.
         found: String,
@@ -226,7 +233,7 @@ pub enum ArgumentError {
         index: usize,
     },
     /// Tensors or parameters that are not those of the forward call that is differentiated.
-    #[error("{argument} is not what the saved forward call used: {reason}")]
+    #[error("{}: {reason}", not_saved(argument))]
     NotSaved {
         /// Name of the argument.
         argument: String,
@@ -284,6 +291,23 @@ impl ArgumentError {
     /// A request that has no tensor to return. No form of a request is like that.
     pub(crate) fn no_tensor() -> Self {
         Self::RankCount { argument: "x", found: 0, expected: 1 }
+    }
+}
+
+/// What is wrong with an argument of a call that differentiates a saved one.
+fn not_saved(argument: &str) -> String {
+    match argument {
+        "saved" => "saved is not of a call of this layer".to_owned(),
+        _ => format!("{argument} is not what the saved forward call used"),
+    }
+}
+
+/// The way to write over an input, for an output that overlaps it.
+fn in_place_hint(argument: &str, other: &str) -> &'static str {
+    match (argument, other) {
+        ("output", "x") => ", or call Forward::in_place",
+        ("input_gradient", "grad_output") => ", or call Backward::in_place",
+        _ => "",
     }
 }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// One value per channel in the whole group.
-    #[error("expected more than 1 value per channel in the whole group when training, found 1")]
+    /// One value per channel over all ranks, in training.
+    #[error("x has 1 value per channel over all ranks, expected more than 1 when training")]
     OneValue,
 }

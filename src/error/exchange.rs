@@ -118,7 +118,8 @@ pub enum ExchangeError {
         at: String,
         /// That rank.
         rank: usize,
-        /// Its place and its error. The message leaves out a place that is the reporting rank's.
+        /// Its error; in the notice of another rank behind the place of that rank, which the
+        /// message leaves out where it is `at`.
         reason: String,
     },
     /// Ranks are not at the same place: in other calls, or in other layers.
@@ -276,7 +277,7 @@ fn kind(part: &str) -> &'static str {
 /// The advice to ranks that make different calls.
 fn hint(what: &str) -> &'static str {
     match what {
-        "layer" | "layer name" | "phase" => {
+        "layer" | "layer name" | "call" => {
             "; all ranks make the same calls in the same order, and one without a batch makes them \
              with an empty one (see ProcessGroup::uneven_steps)"
         }

@@ -21,7 +21,7 @@ pub enum LengthsError {
         indexed("x", *rank)
     )]
     Count {
-        /// Rank, the position in the list; `None` if x is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank.
         rank: Option<usize>,
         /// Lengths found.
         found: usize,
@@ -35,7 +35,7 @@ pub enum LengthsError {
         indexed("x", *rank)
     )]
     TooLong {
-        /// Rank, the position in the list; `None` if x is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank.
         rank: Option<usize>,
         /// Which sample.
         sample: usize,
@@ -51,7 +51,7 @@ pub enum LengthsError {
         indexed("x", *rank)
     )]
     TooManyPositions {
-        /// Rank, the position in the list; `None` if x is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank.
         rank: Option<usize>,
         /// The product of the spatial sizes of x.
         found: usize,
@@ -65,7 +65,7 @@ pub enum LengthsError {
         indexed("x", *rank)
     )]
     NoSpatialAxis {
-        /// Rank, the position in the list; `None` if x is one tensor.
+        /// Rank, the position in the list; `None` if there is one rank.
         rank: Option<usize>,
         /// The dimensions of x.
         dims: Vec<usize>,

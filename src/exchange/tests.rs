@@ -219,7 +219,7 @@ fn two_different_subjects_are_found_wherever_ranks_say_any() {
                 else {
                     panic!("{subjects:?}: {error:?}")
                 };
-                assert_eq!(*what, "forward exchange to differentiate", "{subjects:?}");
+                assert_eq!(*what, "forward exchange of `saved`", "{subjects:?}");
                 assert_eq!(
                     (*rank, &**found, &**expected),
                     (culprit, said, of_most),

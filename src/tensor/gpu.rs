@@ -12,9 +12,9 @@ impl Device {
     /// A tensor of f32 that is a slice of the application's buffer, from `offset_bytes` on.
     ///
     /// The buffer must belong to this device, and so to its `wgpu::Instance`: wgpu cannot
-    /// distinguish buffers of two instances. Inputs and outputs may be slices of one buffer if they
-    /// share no byte. [`Tensor::to_vec`] needs the usage `COPY_SRC`, [`Tensor::write`] needs
-    /// `COPY_DST`.
+    /// distinguish buffers of two instances, and takes one of another instance for other memory of
+    /// this device, or panics. Inputs and outputs may be slices of one buffer if they share no
+    /// byte. [`Tensor::to_vec`] needs the usage `COPY_SRC`, [`Tensor::write`] needs `COPY_DST`.
     ///
     /// # Errors
     /// [`ArgumentError`] when the slice does not fit the buffer, is not aligned to the device's

@@ -70,6 +70,27 @@ impl Phase {
         matches!(self, Self::AllReduce | Self::Broadcast | Self::Steps)
     }
 
+    /// Whether its header names a layer.
+    pub(in crate::collective) fn is_of_a_layer(self) -> bool {
+        match self {
+            Self::Forward
+            | Self::Recompute
+            | Self::Evaluate
+            | Self::Backward
+            | Self::DoubleBackward
+            | Self::State
+            | Self::Devices
+            | Self::Comparison => true,
+            Self::Partition
+            | Self::Subgroup
+            | Self::AllReduce
+            | Self::AllGather
+            | Self::Broadcast
+            | Self::Barrier
+            | Self::Steps => false,
+        }
+    }
+
     /// Pairs of values in a node of an exchange of `channels` channels or values.
     pub(crate) fn pairs(self, channels: u64) -> u64 {
         match self {

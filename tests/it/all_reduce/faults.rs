@@ -91,9 +91,9 @@ fn a_barrier_does_not_meet_a_broadcast_nor_a_layer() {
     let what = |error: &ExchangeError| mismatch(error);
     let names = ["barrier".to_owned(), "broadcast".to_owned()];
     let [first, second] = names.clone();
-    assert_eq!(one_elsewhere(barrier, broadcast, what), (1, "phase", first, second));
+    assert_eq!(one_elsewhere(barrier, broadcast, what), (1, "call", first, second));
     let [first, second] = names;
-    assert_eq!(one_elsewhere(broadcast, barrier, what), (1, "phase", second, first));
+    assert_eq!(one_elsewhere(broadcast, barrier, what), (1, "call", second, first));
     let forward = |group: &ProcessGroup| {
         let layer = SyncBatchNorm::new(BatchNormConfig::torch(1), [Device::host()])
             .unwrap()
@@ -101,7 +101,7 @@ fn a_barrier_does_not_meet_a_broadcast_nor_a_layer() {
             .unwrap();
         block_on(layer.forward_train(&Device::host().zeros(&[2, 1]).unwrap())).map(drop)
     };
-    assert_eq!(one_elsewhere_in([process_groups(3, LONG)], forward, barrier, what).1, "phase");
+    assert_eq!(one_elsewhere_in([process_groups(3, LONG)], forward, barrier, what).1, "call");
     // Where one gathers and others all-reduce, nobody can read it.
     let unusable = |error: &ExchangeError| matches!(error, ExchangeError::Frame { .. });
     assert!(one_elsewhere_in([all_reduce_groups(3, LONG)], forward, barrier, unusable));
@@ -113,7 +113,7 @@ fn ranks_that_broadcast_from_different_ranks_or_other_lengths_are_told() {
         move |group: &ProcessGroup| block_on(group.broadcast(from, &mut vec![0.0; length]))
     };
     let (rank, what, found, expected) = one_elsewhere(broadcast(3, 2), broadcast(0, 2), mismatch);
-    assert_eq!(what, "broadcasting rank");
+    assert_eq!(what, "`from`");
     assert_eq!((rank, found.as_str(), expected.as_str()), (1, "3", "0"));
     let found = one_elsewhere(broadcast(0, 3), broadcast(0, 2), mismatch);
     assert_eq!(found, (1, "number of values", "3".to_owned(), "2".to_owned()));

@@ -90,7 +90,7 @@ fn cotangents_of_another_form_are_refused_by_name() {
     let last = of.zeros(&[4, 2, 3]).with_layout(Layout::ChannelsLast);
     assert!(matches!(
         of.refused(request().input_cotangent(&last)),
-        ArgumentError::Dims { argument: "input_cotangent", .. }
+        ArgumentError::Layout { argument: "input_cotangent", rank: None, .. }
     ));
     let long = of.zeros(&[4]);
     assert!(matches!(
@@ -101,6 +101,29 @@ fn cotangents_of_another_form_are_refused_by_name() {
         of.refused(request().bias_cotangent(&long)),
         ArgumentError::Dims { argument: "bias_cotangent", .. }
     ));
+}
+
+#[test]
+fn a_cotangent_that_cannot_be_read_is_refused_by_its_usage() {
+    let device = &virtual_gpus()[0];
+    let layer = SyncBatchNorm::new(config(), [device.clone()]).unwrap();
+    let x = Batch::random(&DIMS, &mut Random::new(3)).upload(device);
+    let saved = block_on(layer.forward_train(&x)).unwrap().saved;
+    let descriptor = wgpu::BufferDescriptor {
+        label: None,
+        size: 12,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    };
+    let buffer = device.wgpu().expect("a GPU").0.create_buffer(&descriptor);
+    let cotangent = device.wrap(buffer, 0, &[3]).unwrap();
+    let request = DoubleBackward::of(&x, &x).weight_cotangent(&cotangent);
+    let error = block_on(layer.double_backward(&saved, request)).expect_err("no COPY_SRC");
+    assert_eq!(
+        error.to_string(),
+        "weight_cotangent has usage BufferUsages(STORAGE), expected it to contain \
+         BufferUsages(COPY_SRC)"
+    );
 }
 
 #[test]

@@ -112,7 +112,7 @@ const SPOILS: [Spoil; 6] = [
         |z, _| z.device().upload(z.dims(), &vec![f16::ZERO; z.element_count()]).unwrap(),
         |error| {
             let argument = "residual[1]".to_owned();
-            let expected = "f32".to_owned();
+            let expected = "f32, as x is".to_owned();
             *error == ArgumentError::DType { argument, found: DType::F16, expected }
         },
     ),

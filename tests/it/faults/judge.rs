@@ -151,13 +151,13 @@ fn check_error(
         }
         (Fault::OtherLayer, E::Mismatch { rank, what, .. }) => differs(*rank) && *what == "layer",
         (Fault::OtherPhase | Fault::Recomputes, E::Mismatch { rank, what, .. }) => {
-            differs(*rank) && *what == "phase"
+            differs(*rank) && *what == "call"
         }
         (Fault::OtherForward, E::Mismatch { rank, what, .. }) => {
-            differs(*rank) && *what == "forward exchange to differentiate"
+            differs(*rank) && *what == "forward exchange of `saved`"
         }
         (Fault::OtherChannels, E::Mismatch { rank, what, .. }) => {
-            differs(*rank) && *what == "number of channels"
+            differs(*rank) && *what == "num_features"
         }
         (Fault::OtherEps, E::Setting { rank, name, .. }) => differs(*rank) && &**name == "eps",
         (Fault::Garbage, E::Frame { rank, .. }) => *rank == culprit,

@@ -75,7 +75,7 @@ fn forward_in_training_for_recomputing_and_in_evaluation_do_not_meet() {
                 assert_eq!(layer.running_stats(), before);
                 error
             });
-            assert_mismatch(errors, ("phase", found, expected));
+            assert_mismatch(errors, ("call", found, expected));
         }
     }
 }
@@ -99,6 +99,6 @@ fn backward_of_different_forward_calls_of_one_layer_does_not_meet() {
                 .expect_err("different calls")
         });
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
-        assert_mismatch(errors, ("forward exchange to differentiate", "1", "0"));
+        assert_mismatch(errors, ("forward exchange of `saved`", "1", "0"));
     }
 }

@@ -5,9 +5,11 @@ use syncbn::error::{ArgumentError, LimitError};
 use syncbn::stats::RunningStats;
 use syncbn::tensor::{DType, Layout};
 use syncbn::{
-    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm,
+    Backward, BatchNormConfig, Device, Error, Forward, ProcessGroup, SyncBatchNorm, Tensor,
     collective::LocalGroup, config::Activation,
 };
+
+use crate::common::virtual_gpus;
 
 fn layer(config: BatchNormConfig) -> SyncBatchNorm {
     SyncBatchNorm::new(config, [Device::host()]).unwrap()
@@ -29,8 +31,50 @@ fn a_tensor_has_a_position_only_among_several() {
     assert_eq!(text(prepared), format!("dims {refused}"));
     let two = SyncBatchNorm::new(BatchNormConfig::torch(3), [host.clone(), host.clone()]).unwrap();
     assert_eq!(text(block_on(two.forward_train([&good, &wrong]))), format!("x[1] {refused}"));
+    let padded = host.zeros(&[2, 3, 5]).unwrap();
+    let of = |lengths: &[u32]| {
+        text(block_on(alone.forward_train(Forward::of(&padded).lengths(lengths))))
+    };
+    assert_eq!(of(&[1]), "lengths holds 1 length(s), expected 2: one per sample of x");
+    assert_eq!(of(&[1, 6]), "lengths[1] is 6, expected at most 5, the first spatial size of x");
     let lengths = Forward::of(&good).lengths([1_u32, 1].as_slice());
     assert!(text(block_on(alone.forward_train(lengths))).starts_with("x has dims [2, 3]"));
+}
+
+#[test]
+fn another_layout_is_told_apart_from_other_dimensions() {
+    let bn = layer(BatchNormConfig::torch(3).with_residual(true));
+    let host = Device::host();
+    let x = host.zeros(&[2, 3, 4]).unwrap();
+    let of =
+        |residual: &Tensor| text(block_on(bn.forward_train(Forward::of(&x).residual(residual))));
+    let last = host.zeros(&[2, 4, 3]).unwrap().with_layout(Layout::ChannelsLast);
+    assert_eq!(of(&last), "residual is in layout ChannelsLast, expected ChannelsFirst, as x");
+    let longer = host.zeros(&[2, 3, 5]).unwrap();
+    assert_eq!(of(&longer), "residual has dims [2, 3, 5], expected [2, 3, 4]");
+    let half = host.zeros_of(&[2, 3, 4], DType::F16).unwrap();
+    assert_eq!(of(&half), "residual is stored as f16, expected f32, as x is");
+}
+
+#[test]
+fn an_output_over_an_input_is_told_of_the_call_in_place() {
+    let device = &virtual_gpus()[0];
+    let bn = SyncBatchNorm::new(BatchNormConfig::torch(3), [device.clone()]).unwrap();
+    let x = device.zeros(&[2, 3]).unwrap();
+    let mut y = x.handle().unwrap();
+    let forward = bn.forward_train(Forward::of(&x).write_to(&mut y));
+    assert_eq!(
+        text(block_on(forward)),
+        "output overlaps x in one buffer; give it a range of its own, or call Forward::in_place"
+    );
+    let weight = bn.weight(0).expect("a weight").handle().unwrap();
+    let saved = block_on(bn.forward_train(&x)).unwrap().saved;
+    let mut into_weight = weight;
+    let request = Backward::of(&x, &x).weight_gradient(&mut into_weight);
+    assert_eq!(
+        text(block_on(bn.backward(&saved, request))),
+        "weight_gradient overlaps weight in one buffer; give it a range of its own"
+    );
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn ranks_with_other_requests_all_learn_of_it() {
         block_on(joint::forward_train(calls)).map(drop)
     };
     for error in errors(untracked) {
-        assert_eq!(mismatch(&error), (Some(1), 1, "phase"), "{error}");
+        assert_eq!(mismatch(&error), (Some(1), 1, "call"), "{error}");
     }
     // An output of the second layer that does not fit.
     let misfit = |process: &mut Process| {
@@ -157,6 +157,6 @@ fn ranks_that_synchronize_other_layers_all_learn_of_it() {
         block_on(joint::synchronize(local)).map(drop)
     };
     for error in errors_of(good, sums) {
-        assert_eq!(mismatch(&error), (Some(0), 1, "phase"), "{error}");
+        assert_eq!(mismatch(&error), (Some(0), 1, "call"), "{error}");
     }
 }

@@ -199,7 +199,7 @@ fn a_pass_in_place_within_an_encoder_gives_the_bits_of_one_out_of_place() {
     // x is gone, for the call that wrote to it and for the one before.
     for saved in [in_place, saved] {
         let error = layer.backward(&saved, given.backward()).unwrap_err();
-        let reason = "it was written since; run forward again";
+        let reason = "it was written since, as a forward call in place does; run forward again";
         assert_eq!(
             error,
             Error::from(ArgumentError::NotSaved { argument: "x[0]".to_owned(), reason })

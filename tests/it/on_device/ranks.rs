@@ -80,7 +80,7 @@ fn backward_with_another_number_of_ranks_is_refused() {
     let saved = layer.forward_train(&x[..2]).unwrap().saved;
     let refused: Error = ArgumentError::NotSaved {
         argument: "x".to_owned(),
-        reason: "it was of another number of ranks; run forward again",
+        reason: "that had another number of ranks; run forward again",
     }
     .into();
     for ranks in [1, 3] {

@@ -76,7 +76,7 @@ fn a_parameter_that_cannot_be_read_serves_a_layer_without_peers_and_is_named_whe
     let y = block_on(y.to_vec()).unwrap();
     assert!(y.iter().all(|y| abs_diff_eq!(y.abs(), 2.0, epsilon = 2e-5)), "{y:?}");
     let refused = message(&block_on(layer.state()).expect_err("it cannot be read"));
-    assert!(refused.starts_with("weight") && refused.contains("COPY_SRC"), "{refused}");
+    assert!(refused.starts_with("weight lies") && refused.contains("COPY_SRC"), "{refused}");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_rank_that_is_configured_differently_is_named_at_the_first_exchange() {
     );
     differs("weight", |config| config.with_affine(false), change);
     differs("track_running_stats", |config| config.with_track_running_stats(false), change);
-    differs("number of channels", |_| BatchNormConfig::torch(CHANNELS + 1), change);
+    differs("num_features", |_| BatchNormConfig::torch(CHANNELS + 1), change);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn ranks_that_broadcast_from_different_ranks_are_told_at_once() {
             else {
                 panic!("expected a mismatch of rank 1, found {error}")
             };
-            assert_eq!(*what, "broadcasting rank", "{error}");
+            assert_eq!(*what, "`from`", "{error}");
             assert_eq!((&**found, &**expected), (&*other.to_string(), "0"), "{error}");
         }
     }

@@ -182,7 +182,7 @@ fn one_elsewhere(
     for error in found {
         let named = matches!(
             &error,
-            Error::Exchange(ExchangeError::Mismatch { rank: 1, what: "phase", .. })
+            Error::Exchange(ExchangeError::Mismatch { rank: 1, what: "call", .. })
         );
         assert!(named, "expected another phase of rank 1, found {error}");
     }

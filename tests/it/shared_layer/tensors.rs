@@ -90,7 +90,11 @@ fn backward_refuses_an_x_that_was_written_through_a_slice() {
 
     x.as_mut_slice::<f32>().unwrap()[4] += 1.0;
     let refused = block_on(layer.backward(&saved, Backward::of(&x, &g)));
-    assert_not_saved(refused, "x", "it was written since; run forward again");
+    assert_not_saved(
+        refused,
+        "x",
+        "it was written since, as a forward call in place does; run forward again",
+    );
     // A forward call after the writing can be differentiated.
     let saved = block_on(layer.forward_train(&x)).unwrap().saved;
     block_on(layer.backward(&saved, Backward::of(&x, &g))).unwrap();
@@ -118,7 +122,11 @@ fn backward_refuses_a_residual_that_was_written_through_a_slice_where_it_needs_i
         residual.as_mut_slice::<f32>().unwrap()[0] = 9.0;
         let found = block_on(layer.backward(&saved, Backward::of(&x, &g).residual(&residual)));
         match needs {
-            true => assert_not_saved(found, "residual", "it was written since; run forward again"),
+            true => assert_not_saved(
+                found,
+                "residual",
+                "it was written since, as a forward call in place does; run forward again",
+            ),
             false => drop(found.unwrap()),
         }
     }
@@ -209,7 +217,11 @@ fn backward_refuses_an_x_whose_handle_this_crate_has_written() {
             }
             for x in [&x, &handle, &x.handle().unwrap()] {
                 let refused = block_on(layer.backward(&saved, Backward::of(x, &g)));
-                assert_not_saved(refused, "x", "it was written since; run forward again");
+                assert_not_saved(
+                    refused,
+                    "x",
+                    "it was written since, as a forward call in place does; run forward again",
+                );
             }
         }
     }
@@ -261,6 +273,6 @@ fn what_an_optimizer_writes_through_the_handle_of_a_parameter_holds_for_the_next
         block_on(layer.backward(&forward.saved, Backward::of(&x, &g))).unwrap();
         weight.write(&parameters[0]).unwrap();
         let refused = block_on(layer.backward(&forward.saved, Backward::of(&x, &g)));
-        assert_not_saved(refused, "weight or bias", "they were set since; run forward again");
+        assert_not_saved(refused, "weight or bias", "parameters were set since; run forward again");
     }
 }

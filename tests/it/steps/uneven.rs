@@ -106,7 +106,7 @@ fn a_rank_that_sums_a_value_instead_is_notified() {
             _ => block_on(group.all_reduce_sum([&mut [1.0]])).unwrap_err(),
         });
     for error in errors {
-        let text = "phase of rank 1 is all_reduce_sum, expected uneven_steps, as on rank 0";
+        let text = "call of rank 1 is all_reduce_sum, expected uneven_steps, as on rank 0";
         assert!(error.to_string().contains(text), "{error}");
     }
 }

@@ -130,7 +130,7 @@ fn the_gradient_of_the_input_is_stored_as_the_input() {
             let error = block_on(ranks.layer.backward(&saved, request)).unwrap_err();
             assert_eq!(
                 error,
-                dtype_error("input_gradient[1]", types.other, &types.x.to_string()),
+                dtype_error("input_gradient[1]", types.other, &format!("{}, as x is", types.x)),
                 "{on:?}"
             );
             assert_names(

@@ -159,7 +159,7 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     assert!(matches!(error, Error::NoRank { .. }), "{error}");
     // In training, the layer says it.
     let error = norm.try_forward(Tensor::<3>::zeros([2, CHANNELS + 1, 4], &device)).unwrap_err();
-    let expected = format!("x[0] has {} channels", CHANNELS + 1);
+    let expected = format!("x has {} channels", CHANNELS + 1);
     assert!(error.to_string().starts_with(&expected), "{error}");
     assert_eq!(norm.running(), [vec![0.0; CHANNELS], vec![1.0; CHANNELS]]);
 }

@@ -201,7 +201,7 @@ pub fn trials() -> Vec<Trial> {
         Case { all_reduced: true, ..case("is in another layer", layer, "", "", Some(1)) },
         case(
             "does something else",
-            "layer name of rank 1 is \"\", expected \"bn1\"",
+            "call of rank 1 is partition into process groups, expected forward",
             "",
             "",
             Some(1),
