@@ -59,8 +59,10 @@ impl Machine {
         for Gpu { device, queue } in &self.gpus {
             gpus.push(Device::from_wgpu(device.clone(), queue.clone())?);
         }
-        let ranks = gpus.iter().cycle().take(self.ranks.len()).cloned().collect::<Vec<_>>();
-        let ranks = if gpus.is_empty() { self.ranks.clone() } else { ranks };
+        if gpus.is_empty() {
+            return Ok(self.clone());
+        }
+        let ranks = gpus.iter().cycle().take(self.ranks.len()).cloned().collect();
         let Self { gpus, shared, adapter, awake, .. } = self.clone();
         Ok(Self { ranks, gpus, shared, adapter, awake })
     }

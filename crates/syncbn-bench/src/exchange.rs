@@ -8,8 +8,9 @@
 //! its workgroup, and in a second submission, which is recorded while the first one runs and is
 //! given the bytes, a kernel that adds 1 to every word.
 //!
-//! All three wait as the layer does: they poll the device for a while, and then sleep. The kernels'
-//! time is in it. Timestamps are not taken: a driver may end the work before each of them.
+//! All three poll the devices for a while, and then sleep. The times include the kernels, and those
+//! of a layer's backward also the gradients of weight and bias, which the host writes. Timestamps
+//! are not taken: a driver may end the work before each of them.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -181,7 +182,7 @@ impl Exchange {
 /// Hears that bytes are mapped.
 type Reader = mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
-/// What both bare programs have on a GPU: bytes, where they are mapped, and a kernel.
+/// What both bare programs have on a GPU: bytes, where they are mapped, and two kernels.
 struct Bare {
     gpu: Gpu,
     source: wgpu::Buffer,
@@ -256,8 +257,10 @@ impl Bare {
     fn bytes(&self, reader: &Reader) -> Result<Vec<u8>, Box<dyn Error>> {
         let started = Instant::now();
         let mapped = loop {
-            if let Ok(mapped) = reader.try_recv() {
-                break mapped;
+            match reader.try_recv() {
+                Ok(mapped) => break mapped,
+                Err(mpsc::TryRecvError::Disconnected) => return Err("nothing was mapped".into()),
+                Err(mpsc::TryRecvError::Empty) => {}
             }
             if started.elapsed() < POLLING {
                 self.gpu.device.poll(wgpu::PollType::Poll)?;
