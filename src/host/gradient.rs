@@ -217,8 +217,8 @@ impl<G: Element, X: Element> ColumnTileSums<'_, '_, G, X> {
 /// ```
 ///
 /// As `ColumnStatsKernel`, but from memory one row at a time, of any type: x and g are as many
-/// streams as a core keeps up with. Folded rows are one run of memory, which the hardware prefetcher follows, so that
-/// nothing is prefetched by software.
+/// streams as a core keeps up with. Folded rows are one run of memory, which the hardware
+/// prefetcher follows, so that nothing is prefetched by software.
 struct ColumnSumsKernel<'k, 't, 'a, G, X> {
     tile: &'k ColumnTileSums<'t, 'a, G, X>,
     sums: &'k mut ColumnSums,

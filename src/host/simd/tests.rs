@@ -84,9 +84,18 @@ impl WithSimd for Columns<'_> {
             let mut patch = PatchSums::new(0, rows[0].len());
             rows.chunks(at_once).for_each(|rows| sums.add_moments(simd, &mut patch, rows));
             sums.take(&patch);
-            sums.sums
+            let moments = sums.sums.clone();
+            sums.clear();
+            let mut patch = PatchSums::new(0, rows[0].len());
+            let g: Vec<&[f32]> = rows.iter().rev().copied().collect();
+            for (g, x) in g.chunks(at_once).zip(rows.chunks(at_once)) {
+                sums.add_products(simd, &mut patch, g, x);
+            }
+            sums.take(&patch);
+            (moments, sums.sums)
         });
         assert_eq!(at_once, one_by_one, "rows in fours and one by one");
+        let (at_once, _) = at_once;
         at_once
     }
 }
