@@ -45,7 +45,8 @@ pub use crate::epilogue::Activation;
 pub struct BatchNormConfig {
     /// C, the channels of every input. At least 1.
     pub num_features: usize,
-    /// Added to the variance under the root. Finite, at least 0. With 0 a constant channel gives y = bias.
+    /// Added to the variance under the root. Finite, at least 0. With 0 a constant channel gives y =
+    /// bias.
     #[cfg_attr(feature = "serde", serde(default = "defaults::eps"))]
     pub eps: f64,
     /// The weight of a batch in the running statistics.

@@ -120,12 +120,15 @@ impl SavedCall {
     ) -> Result<(), ArgumentError> {
         let refuse = |argument: String, reason| Err(ArgumentError::NotSaved { argument, reason });
         if self.first_id != base.first_id {
-            return refuse("saved".to_owned(), "give what its own forward call returned");
+            return refuse(
+                "saved".to_owned(),
+                "it is of another layer; give what a forward call of this layer returned",
+            );
         }
         if self.layer != base.id {
             return refuse(
                 "saved".to_owned(),
-                "the layer has joined a group since; run forward again",
+                "the layer has been moved to another group since; run forward again",
             );
         }
         if self.x.len() != x.len() {
@@ -155,10 +158,14 @@ impl SavedCall {
                     );
                 }
                 if !recomputed && seen.is_written(tensor) {
-                    return refuse(
-                        name(),
-                        "it was written since, as a forward call in place does; run forward again",
-                    );
+                    let reason = match argument {
+                        "x" => {
+                            "it was written since, as a forward call in place does; run forward \
+                             again"
+                        }
+                        _ => "it was written since; run forward again",
+                    };
+                    return refuse(name(), reason);
                 }
             }
         }

@@ -18,7 +18,7 @@ const MAGIC: [u8; 4] = *b"SYBN";
 const VERSION: u16 = 2;
 /// In the place of a state's checksum where it is not announced.
 pub(crate) const UNANNOUNCED: u64 = 0;
-/// The subject of an exchange that names none. It agrees with every subject.
+/// The subject of a backward exchange that names none. It agrees with every subject.
 pub(crate) const ANY_SUBJECT: u64 = u64::MAX;
 
 /// Fields that must agree between the ranks of an exchange, and the sender's rank.

@@ -39,7 +39,8 @@ const FIELDS: [Field; 12] = [
     place("forward exchange of `saved`", |header| subject(header, false)),
     place("number of exchanges in a message", |header| Some(header.listed.to_string())),
     place("num_features", |header| {
-        (!header.phase.is_of_values()).then(|| header.channels.to_string())
+        let has_channels = header.phase.is_of_a_layer() && !header.phase.is_of_values();
+        has_channels.then(|| header.channels.to_string())
     }),
     place("number of values", |header| Some(header.channels.to_string())),
     // Settings may differ in the exchange that compares them.
@@ -61,8 +62,8 @@ const FIELDS: [Field; 12] = [
 /// The subject where it is a rank, or where it is an exchange.
 fn subject(header: &Header, is_rank: bool) -> Option<String> {
     let of_broadcast = matches!(header.phase, Phase::Broadcast | Phase::State);
-    let is_shown = of_broadcast == is_rank && header.subject != ANY_SUBJECT;
-    is_shown.then(|| header.subject.to_string())
+    let has_one = is_rank || header.subject != ANY_SUBJECT;
+    (of_broadcast == is_rank && has_one).then(|| header.subject.to_string())
 }
 
 const DEVICES: Field = place("number of devices", |header| Some(header.ranks.to_string()));

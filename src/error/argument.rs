@@ -9,13 +9,13 @@ use crate::shape::Layout;
 #[non_exhaustive]
 pub enum ArgumentError {
     /// A list with another length than the call or the layer has ranks.
-    #[error("{argument} holds {found}, expected {expected}: one per rank")]
+    #[error("{argument} has {found} {}, expected {expected}: one per rank", items(argument))]
     RankCount {
         /// Name of the argument.
         argument: &'static str,
         /// Tensors, or statistics of ranks, found.
         found: usize,
-        /// Ranks of the group.
+        /// Ranks of the call or the layer.
         expected: usize,
     },
     /// An argument that this form of the call does not take.
@@ -78,7 +78,7 @@ pub enum ArgumentError {
     /// Values or a tensor of a storage type that does not fit the others.
     #[error("{argument} is stored as {found}, expected {expected}")]
     DType {
-        /// Name of the argument.
+        /// Name of the argument, with the position if there are several ranks: `x[1]`.
         argument: String,
         /// The storage type found.
         found: DType,
@@ -125,7 +125,7 @@ pub enum ArgumentError {
         "{} overlaps {} in one buffer; give it a range of its own{}",
         indexed(argument, *rank),
         indexed(other, *other_rank),
-        in_place_hint(argument, other)
+        in_place_hint(argument, other, rank == other_rank)
     )]
     Overlap {
         /// Name of the output.
@@ -186,7 +186,7 @@ pub enum ArgumentError {
     /// A buffer without a usage that the kernels need.
     #[error("{argument} has usage {found}, expected it to contain {expected}")]
     Usage {
-        /// The buffer, or the tensor that lies in it.
+        /// The buffer, or the tensor that lies in it, with the position if there are several ranks.
         argument: String,
         /// Usage of the buffer.
         found: String,
@@ -235,7 +235,7 @@ pub enum ArgumentError {
     /// Tensors or parameters that are not those of the forward call that is differentiated.
     #[error("{}: {reason}", not_saved(argument))]
     NotSaved {
-        /// Name of the argument.
+        /// Name of the argument, with the position if there are several ranks: `x[1]`.
         argument: String,
         /// The difference.
         reason: &'static str,
@@ -294,19 +294,26 @@ impl ArgumentError {
     }
 }
 
+/// What a list has one of per rank.
+fn items(argument: &str) -> &'static str {
+    if argument == "local" { "set(s) of statistics" } else { "tensor(s)" }
+}
+
 /// What is wrong with an argument of a call that differentiates a saved one.
 fn not_saved(argument: &str) -> String {
     match argument {
-        "saved" => "saved is not of a call of this layer".to_owned(),
+        "saved" => "saved does not fit this call".to_owned(),
         _ => format!("{argument} is not what the saved forward call used"),
     }
 }
 
-/// The way to write over an input, for an output that overlaps it.
-fn in_place_hint(argument: &str, other: &str) -> &'static str {
+/// The way to write over an input, for an output that overlaps that of its rank.
+fn in_place_hint(argument: &str, other: &str, is_of_rank: bool) -> &'static str {
     match (argument, other) {
-        ("output", "x") => ", or call Forward::in_place",
-        ("input_gradient", "grad_output") => ", or call Backward::in_place",
+        ("output", "x") if is_of_rank => " (to overwrite x itself, call Forward::in_place)",
+        ("input_gradient", "grad_output") if is_of_rank => {
+            " (to overwrite grad_output itself, call Backward::in_place)"
+        }
         _ => "",
     }
 }

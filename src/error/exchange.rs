@@ -118,8 +118,8 @@ pub enum ExchangeError {
         at: String,
         /// That rank.
         rank: usize,
-        /// Its error; in the notice of another rank behind the place of that rank, which the
-        /// message leaves out where it is `at`.
+        /// Its error. In a notice of another rank the place of that rank comes before it; the
+        /// message leaves it out where it equals `at`.
         reason: String,
     },
     /// Ranks are not at the same place: in other calls, or in other layers.

@@ -120,11 +120,11 @@ fn another_number_of_tensors_than_ranks_is_refused() {
                     expected: 2
                 })
             );
-            assert_says(&error, &["output", &format!("holds {found},"), "expected 2"]);
+            assert_says(&error, &["output", &format!("has {found} tensor"), "expected 2"]);
         }
         inputs.push(layer.devices()[0].zeros(&[2, CHANNELS, 4]).unwrap());
         let error = refused(&mut layer, &inputs);
-        assert_says(&error, &["x holds 3, expected 2: one per rank"]);
+        assert_says(&error, &["x has 3 tensor(s), expected 2: one per rank"]);
     }
 }
 

@@ -192,7 +192,9 @@ fn what_a_layer_saved_alone_is_not_differentiated_in_a_group() {
     let bn = bn.in_group(&group).unwrap();
     let error = block_on(bn.backward(&saved, Backward::of(&x, &x))).unwrap_err();
     assert!(
-        error.to_string().contains("the layer has joined a group since; run forward again"),
+        error
+            .to_string()
+            .contains("the layer has been moved to another group since; run forward again"),
         "{error}"
     );
 }

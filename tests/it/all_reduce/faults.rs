@@ -115,6 +115,9 @@ fn ranks_that_broadcast_from_different_ranks_or_other_lengths_are_told() {
     let (rank, what, found, expected) = one_elsewhere(broadcast(3, 2), broadcast(0, 2), mismatch);
     assert_eq!(what, "`from`");
     assert_eq!((rank, found.as_str(), expected.as_str()), (1, "3", "0"));
+    let none = usize::MAX;
+    let found = one_elsewhere(broadcast(none, 2), broadcast(0, 2), mismatch);
+    assert_eq!(found, (1, "`from`", none.to_string(), "0".to_owned()));
     let found = one_elsewhere(broadcast(0, 3), broadcast(0, 2), mismatch);
     assert_eq!(found, (1, "number of values", "3".to_owned(), "2".to_owned()));
 }

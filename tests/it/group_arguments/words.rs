@@ -65,7 +65,8 @@ fn an_output_over_an_input_is_told_of_the_call_in_place() {
     let forward = bn.forward_train(Forward::of(&x).write_to(&mut y));
     assert_eq!(
         text(block_on(forward)),
-        "output overlaps x in one buffer; give it a range of its own, or call Forward::in_place"
+        "output overlaps x in one buffer; give it a range of its own (to overwrite x itself, call \
+         Forward::in_place)"
     );
     let weight = bn.weight(0).expect("a weight").handle().unwrap();
     let saved = block_on(bn.forward_train(&x)).unwrap().saved;

@@ -64,7 +64,7 @@ fn assert_not_saved(error: &ArgumentError, argument: &str) {
     assert_eq!(found, argument);
     let message = error.to_string();
     let is_not = match argument {
-        "saved" => "saved is not of a call of this layer".to_owned(),
+        "saved" => "saved does not fit this call".to_owned(),
         _ => format!("{argument} is not what the saved forward call used"),
     };
     assert!(message.starts_with(&is_not), "{message}");

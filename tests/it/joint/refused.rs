@@ -158,7 +158,7 @@ fn a_refused_gradient_is_named_and_nothing_is_written() {
         (2, ArgumentError::RankCount { argument: "grad_output", found: 1, expected: 2 }.into())
     );
     let (index, error) = refuse(&|given| given.saved.swap(1, 3));
-    let reason = "give what its own forward call returned";
+    let reason = "it is of another layer; give what a forward call of this layer returned";
     assert_eq!(
         (index, error),
         (1, ArgumentError::NotSaved { argument: "saved".to_owned(), reason }.into())

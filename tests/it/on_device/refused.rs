@@ -117,7 +117,13 @@ fn a_call_that_is_refused_where_the_host_merges_is_refused_alike_and_changes_not
     // The call of another layer, and parameters set since.
     let another = BatchNorm::new(config(), &device).unwrap();
     let refused = error(another.backward(&saved, Backward::of(&x, &g)));
-    assert_eq!(refused, not_saved("saved", "give what its own forward call returned"));
+    assert_eq!(
+        refused,
+        not_saved(
+            "saved",
+            "it is of another layer; give what a forward call of this layer returned"
+        )
+    );
     layer.set_parameters(Some(&[1.0; CHANNELS]), None).unwrap();
     let refused = error(layer.backward(&saved, Backward::of(&x, &g)));
     assert_eq!(

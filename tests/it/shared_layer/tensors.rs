@@ -122,11 +122,7 @@ fn backward_refuses_a_residual_that_was_written_through_a_slice_where_it_needs_i
         residual.as_mut_slice::<f32>().unwrap()[0] = 9.0;
         let found = block_on(layer.backward(&saved, Backward::of(&x, &g).residual(&residual)));
         match needs {
-            true => assert_not_saved(
-                found,
-                "residual",
-                "it was written since, as a forward call in place does; run forward again",
-            ),
+            true => assert_not_saved(found, "residual", "it was written since; run forward again"),
             false => drop(found.unwrap()),
         }
     }
