@@ -98,15 +98,22 @@ pub fn judge(scenario: &Scenario, reports: &[Option<Report>]) -> Result<Duration
     check_survivors(scenario, &outcomes).map(|()| slowest)
 }
 
-/// Whether a rank that has no fault that makes it so is said to be late, or an error came too late.
+/// Whether a rank that has no fault that makes it so is said to be late, before the failure or
+/// among those who go on, or an error came too late.
 pub fn is_late(scenario: &Scenario, reports: &[Option<Report>]) -> bool {
     let is_meant = |rank: &usize| scenario.fault.is_late() && *rank == scenario.culprit;
-    reports.iter().flatten().filter_map(|report| report.failure.as_ref()).any(|failure| {
-        failure.took > scenario.deadline + SLACK
-            || failure.next_took > SLACK
-            || matches!(&failure.error, Error::Exchange(ExchangeError::Late { ranks, .. })
+    let outcomes = reports.iter().flatten().filter_map(|report| report.survivor.as_ref());
+    // Nobody who goes on is meant to be late.
+    let is_survivor_late = outcomes
+        .filter_map(|outcome| outcome.as_ref().err())
+        .any(|error| matches!(error, Error::Exchange(ExchangeError::Late { .. })));
+    is_survivor_late
+        || reports.iter().flatten().filter_map(|report| report.failure.as_ref()).any(|failure| {
+            failure.took > scenario.deadline + SLACK
+                || failure.next_took > SLACK
+                || matches!(&failure.error, Error::Exchange(ExchangeError::Late { ranks, .. })
                 if !ranks.iter().all(is_meant))
-    })
+        })
 }
 
 /// Whether the error names the place, and the culprit for what it did.
